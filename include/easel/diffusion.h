@@ -1,0 +1,109 @@
+// diffusion: noise schedules, predictions, guidance and samplers. Pure maths on tensors; knows no network and no file.
+//
+// A step has x = alpha·x0 + sigma·eps. Variance-preserving samplers (DDPM, DDIM, PNDM) have alpha² + sigma² = 1;
+// k-diffusion samplers (Euler, …) have alpha = 1. The network always sees x / √(alpha² + sigma²).
+// Schedule maths is float64 on the CPU, cast at the border.
+#pragma once
+
+#include "easel/core.h"
+#include "easel/tensor.h"
+
+namespace easel {
+
+// ---- schedules ----------------------------------------------------------------------------------------------------
+
+enum class PredictionType { kEpsilon, kVPrediction, kSample };
+// "epsilon", "v_prediction", "sample": scheduler_config.json's words.
+std::string to_string(PredictionType prediction);
+
+// What a scheduler_config.json says. A field absent from the file takes the default of the sampler that is chosen, as
+// diffusers' Class.from_config does; a field the chosen class does not have is not looked at by it.
+struct SchedulerConfig {
+  std::string class_name;        // "_class_name", e.g. "PNDMScheduler"; empty when absent
+  json fields = json::object();  // the file's own fields, unfilled, checked for type and word
+  std::string where;             // the file, for messages
+
+  // Throws Error(kFile) naming file, field, value and what is supported: wrong types, unknown words, and fields that
+  // describe another kind of noise (flow matching, EDM). A field nobody knows gets a warning and is ignored, as in
+  // diffusers.
+  static SchedulerConfig from_json(const json& file, const std::string& where);
+};
+
+struct Step {
+  double t;      // training timestep the network is told (fractional for some schedules)
+  double alpha;  // x = alpha·x0 + sigma·eps
+  double sigma;
+};
+
+// ---- predictions --------------------------------------------------------------------------------------------------
+
+struct Prediction {
+  Tensor x0;  // unclipped
+  Tensor eps;
+  Tensor variance;  // the second C channels of a network with 2C (learned variances), else undefined
+};
+
+// x: [B, C, H, W] in the sampler's own scaling (x = alpha·x0 + sigma·eps).
+using Denoiser = std::function<Prediction(const Tensor& x, const Step& step)>;
+
+// The raw network: (network input [B, C, H, W], t) → output of the same shape, or [B, 2C, H, W] with learned variances.
+using Network = std::function<Tensor(const Tensor& x, double t)>;
+
+// Wraps a network that predicts eps (Ho et al. 2020), v (Salimans & Ho 2022, §D) or x0 into a Denoiser. At alpha = 0
+// (zero-terminal SNR) an eps network leaves x0 undetermined: samplers refuse that pair when they are made.
+Denoiser make_denoiser(Network network, PredictionType prediction);
+
+// Classifier-free guidance (Ho & Salimans 2022, eq. 6) on raw network outputs: uncond + scale·(cond − uncond).
+// Both halves go through the network as one batch of 2B: unconditional first, as diffusers concatenates.
+Network guide(Network batch_of_two, double scale);
+
+// ---- samplers -----------------------------------------------------------------------------------------------------
+
+// float32 noise of the given shape, one stream per picture of the batch. Called only for steps whose reference draws
+// noise, once a step, in the order of the steps.
+using NoiseSource = std::function<Tensor(at::IntArrayRef shape)>;
+
+struct SamplerOptions {
+  int steps = 20;
+  double eta = 0.0;                          // 0…1, read only by samplers with has_eta
+  std::optional<PredictionType> prediction;  // overrides the file's
+};
+
+// A sampler bound to a checkpoint's schedule and a number of steps.
+class Sampler {
+ public:
+  virtual ~Sampler() = default;
+  // Pure noise N(0,1) → x_T of this sampler (multiplied by init_noise_sigma).
+  virtual double init_scale() const = 0;
+  virtual PredictionType prediction() const = 0;
+  virtual std::vector<Step> steps() const = 0;  // one per network call, in order
+  // x_T → x_0 latents, in x's own dtype and device. `on_step(i, x)`, which may be empty, is called after the update
+  // that follows network call i.
+  virtual Tensor sample(const Denoiser& denoise, Tensor x, const NoiseSource& noise,
+                        const std::function<void(int, const Tensor&)>& on_step) const = 0;
+};
+
+struct SamplerRow {
+  std::string name;                  // "ddim"
+  std::vector<std::string> aliases;  // other spellings users know, among them the diffusers class name
+  std::string reference;             // "DDIMScheduler"
+  std::string paper;
+  bool has_eta;
+  bool stochastic;     // draws noise, with its default eta
+  std::string remark;  // where the reference fails or differs and what is done instead; may be empty
+  // Throws Error(kFile) for fields of the config this sampler cannot honour, naming them, and Error(kUsage) for a
+  // number of steps or an eta it cannot take.
+  std::unique_ptr<Sampler> (*make)(const SchedulerConfig& config, const SamplerOptions& options);
+};
+
+const std::vector<SamplerRow>& sampler_table();
+// By any spelling (case, spaces, '-', '_' ignored). Throws Error(kUsage) with the nearest names.
+const SamplerRow& find_sampler(std::string_view spelling);
+// The row of a checkpoint's own scheduler class. Throws Error(kFile) if unsupported, naming the class and --sampler.
+const SamplerRow& sampler_of(const SchedulerConfig& config);
+
+// DDPM's forward process q(x_t | x_0) (Ho et al. 2020, eq. 4): sqrt(ᾱ_t)·x0 + sqrt(1 − ᾱ_t)·noise, t in
+// [0, num_train_timesteps). Throws Error(kUsage) for another t.
+Tensor add_noise(const SchedulerConfig& config, const Tensor& x0, const Tensor& noise, int64_t t);
+
+}  // namespace easel

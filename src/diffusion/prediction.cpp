@@ -1,0 +1,50 @@
+// From a network's output to x0 and eps; guidance.
+#include <cmath>
+
+#include "easel/diffusion.h"
+
+namespace easel {
+
+Denoiser make_denoiser(Network network, PredictionType prediction) {
+  return [network = std::move(network), prediction](const Tensor& x, const Step& step) {
+    // a, b: alpha and sigma of the variance-preserving process that the network was trained on, a² + b² = 1
+    const double norm = std::hypot(step.alpha, step.sigma);
+    const double a = step.alpha / norm, b = step.sigma / norm;
+    const bool unit = std::abs(norm - 1) < 1e-12;
+    const Tensor input = unit ? x : x / norm;
+
+    Tensor out = network(input, step.t);
+    Prediction p;
+    const int64_t channels = x.size(1);
+    if (out.size(1) == 2 * channels) {
+      p.variance = out.narrow(1, channels, channels);
+      out = out.narrow(1, 0, channels);
+    }
+    TORCH_CHECK(out.sizes() == x.sizes(), "the network returned ", out.sizes(), " for an input of ", x.sizes());
+    switch (prediction) {
+      case PredictionType::kEpsilon:
+        p.eps = out;
+        p.x0 = (x - step.sigma * out) / step.alpha;  // Ho et al. 2020, eq. 15
+        break;
+      case PredictionType::kVPrediction:  // Salimans & Ho 2022, §D: v = a·eps − b·x0
+        p.x0 = a * input - b * out;
+        p.eps = a * out + b * input;
+        break;
+      case PredictionType::kSample:
+        p.x0 = out;
+        p.eps = (x - step.alpha * out) / step.sigma;
+        break;
+    }
+    return p;
+  };
+}
+
+Network guide(Network batch_of_two, double scale) {
+  return [network = std::move(batch_of_two), scale](const Tensor& x, double t) {
+    const std::vector<Tensor> halves = network(at::cat({x, x}), t).chunk(2);
+    const Tensor &uncond = halves[0], &cond = halves[1];
+    return uncond + scale * (cond - uncond);
+  };
+}
+
+}  // namespace easel
