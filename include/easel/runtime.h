@@ -10,6 +10,9 @@ namespace easel {
 
 enum class DtypeChoice { kAuto, kF32, kF16, kBF16 };
 
+// "auto", "f32", "f16", "bf16". Throws Error(kUsage) for another word.
+DtypeChoice dtype_choice(std::string_view word);
+
 // Where and in which precision each stage computes.
 struct Precision {
   at::Device device = at::kCPU;

@@ -2,6 +2,7 @@
 // network binds it. Names inside the program are diffusers' names.
 #pragma once
 
+#include <map>
 #include <mutex>
 #include <set>
 

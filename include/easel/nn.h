@@ -1,0 +1,137 @@
+// nn: the layers the networks are made of. Each is a const struct whose constructor binds its tensors by their
+// checkpoint names and whose call is pure. B: batch, C: channels, H × W: picture or latent, T: tokens, D: width of a
+// token.
+//
+// Activations of pictures are channels-last in memory (dimensions stay [B, C, H, W]): oneDNN and cuDNN convolve that
+// layout without copies, and a [B, H·W, C] token view of it is free.
+#pragma once
+
+#include "easel/tensor.h"
+#include "easel/weights.h"
+
+namespace easel {
+
+enum class Bias { kYes, kNo };
+
+// weight [out, in], bias [out]. x: [..., in] → [..., out].
+struct Linear {
+  Tensor weight, bias;
+  Linear(const Weights& w, int64_t in, int64_t out, Bias has_bias = Bias::kYes);
+  Tensor operator()(const Tensor& x) const;
+};
+
+// weight [out, in, kernel, kernel], bias [out]; square kernel.
+struct Conv2d {
+  Tensor weight, bias;
+  int64_t stride, padding;
+  struct Shape2d {
+    int64_t in, out, kernel = 3, stride = 1, padding = 1;
+  };
+  Conv2d(const Weights& w, const Shape2d& shape);
+  Tensor operator()(const Tensor& x) const;
+};
+
+// Wu & He 2018. x: [B, C, H, W].
+struct GroupNorm {
+  Tensor weight, bias;
+  int64_t groups;
+  double eps;
+  GroupNorm(const Weights& w, int64_t channels, int64_t groups, double eps);
+  Tensor operator()(const Tensor& x) const;
+  Tensor silu(const Tensor& x) const;  // SiLU of the norm, in one result
+};
+
+// Ba, Kiros & Hinton 2016, over the last dimension.
+struct LayerNorm {
+  Tensor weight, bias;
+  double eps;
+  LayerNorm(const Weights& w, int64_t width, double eps);
+  Tensor operator()(const Tensor& x) const;
+};
+
+enum class Mask { kNone, kCausal };
+
+// Softmax attention (Vaswani et al. 2017, eq. 1) of `heads` heads side by side. q: [B, T, C], k and v: [B, S, C] → [B,
+// T, C].
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, Mask mask = Mask::kNone);
+
+Tensor quick_gelu(const Tensor& x);  // x·sigmoid(1.702·x)
+
+// diffusers' get_timestep_embedding: t → [1, width] float32 of sines and cosines (Ho et al. 2020 after Vaswani et al.
+// 2017).
+Tensor timestep_embedding(double t, int64_t width, bool flip_sin_to_cos, double freq_shift);
+
+// [B, C, H, W] channels-last ↔ [B, H·W, C], without a copy.
+Tensor to_tokens(const Tensor& x);
+Tensor from_tokens(const Tensor& tokens, int64_t height, int64_t width);
+
+// diffusers' ResnetBlock2D: norm1 → SiLU → conv1 (+ time) → norm2 → SiLU → conv2, plus the (projected) input.
+struct ResnetSpec {
+  int64_t in, out;
+  int64_t time_width = 0;  // 0: no time embedding (VAE)
+  int64_t groups;
+  double eps;
+  double output_scale = 1.0;  // the sum is divided by it
+};
+
+struct ResnetBlock {
+  GroupNorm norm1;
+  Conv2d conv1;
+  std::optional<Linear> time_emb_proj;
+  GroupNorm norm2;
+  Conv2d conv2;
+  std::optional<Conv2d> conv_shortcut;  // where in ≠ out
+  double output_scale;
+  ResnetBlock(const Weights& w, const ResnetSpec& s);
+  // x: [B, in, H, W]; time: [1 or B, time_width] after SiLU, undefined without a time embedding → [B, out, H, W]
+  Tensor operator()(const Tensor& x, const Tensor& time = {}) const;
+};
+
+// Stride-2 convolution. padding 0 means one row and column of zeros at the bottom and right, as in the VAE.
+struct Downsample {
+  Conv2d conv;
+  Downsample(const Weights& w, int64_t channels, int64_t padding);
+  Tensor operator()(const Tensor& x) const;
+};
+
+// Nearest neighbour to height × width, then a convolution.
+struct Upsample {
+  Conv2d conv;
+  Upsample(const Weights& w, int64_t channels);
+  Tensor operator()(const Tensor& x, int64_t height, int64_t width) const;
+};
+
+// ---- reading a network's config.json ------------------------------------------------------------------------------
+
+// Reads fields with their type, collecting faults; finish() throws Error(kFile) with all of them, and names fields that
+// were never looked at unless they are listed as harmless.
+class ConfigReader {
+ public:
+  ConfigReader(const json& config, std::string where);
+
+  int64_t integer(const char* name, std::optional<int64_t> fallback = {}, int64_t low = 1);
+  double number(const char* name, std::optional<double> fallback = {});
+  bool flag(const char* name, bool fallback);
+  std::string word(const char* name, const std::string& fallback, const std::vector<std::string>& supported);
+  std::vector<std::string> words(const char* name, const std::vector<std::string>& supported);
+  // A list of `count` integers, or one integer that stands for all of them.
+  std::vector<int64_t> integers(const char* name, std::size_t count, std::optional<int64_t> fallback = {});
+  std::vector<int64_t> list(const char* name);
+  bool given(const char* name);  // present and not null
+
+  // A field that only changes the network when it differs from `off` (or from null): anything else is refused by name.
+  void only(const char* name, const json& off);
+  void ignore(std::initializer_list<const char*> names);
+  void fault(const char* name, const std::string& expected);
+  void finish() const;
+
+ private:
+  const json* find(const char* name);
+
+  const json& config_;
+  std::string where_;
+  std::set<std::string> seen_;
+  std::vector<std::string> faults_;
+};
+
+}  // namespace easel

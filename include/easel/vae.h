@@ -1,0 +1,68 @@
+// vae: the autoencoder between pictures and latents (diffusers' AutoencoderKL; Rombach et al. 2022, arXiv 2112.10752,
+// §3.1). B: batch, H × W: picture size, F: the factor between picture and latent sides, L: latent channels.
+#pragma once
+
+#include "easel/nn.h"
+
+namespace easel {
+
+// vae/config.json. block_out_channels[0] is the finest level; F = 2^(levels − 1).
+struct VaeSpec {
+  int64_t in_channels = 3, out_channels = 3;
+  int64_t latent_channels = 4;
+  std::vector<int64_t> block_out_channels;
+  int64_t layers_per_block = 2;
+  int64_t norm_num_groups = 32;
+  bool mid_block_add_attention = true;
+  bool use_quant_conv = true, use_post_quant_conv = true;
+  bool force_upcast = true;  // half precision overflows in this VAE's activations
+  // latent for the U-Net = (latent − shift)·scale. Numbers of the file, never of the program: four projects used
+  // SD1.5's for SDXL.
+  double scaling_factor = 0.18215;
+  double shift_factor = 0.0;
+
+  int64_t factor() const { return int64_t{1} << (block_out_channels.size() - 1); }
+
+  // Throws Error(kFile) with every fault.
+  static VaeSpec from_json(const json& config, const std::string& where);
+};
+
+struct VaeEncoderNetwork;
+struct VaeDecoderNetwork;
+
+// Latents → pictures. Binds `decoder.*` and `post_quant_conv.*`. Immutable once built.
+class VaeDecoder {
+ public:
+  VaeDecoder(const Weights& w, const VaeSpec& spec);
+  ~VaeDecoder();
+  VaeDecoder(VaeDecoder&&) noexcept;
+  // latent as the U-Net knows it (scaled): [B, L, H/F, W/F] → [B, 3, H, W] in about [−1, 1], unclamped.
+  Tensor operator()(const Tensor& latent) const;
+
+ private:
+  VaeSpec spec_;
+  std::unique_ptr<VaeDecoderNetwork> network_;
+};
+
+// The posterior q(z | picture) = N(mean, std²), in unscaled latent units: [B, L, H/F, W/F] each.
+struct LatentPosterior {
+  Tensor mean, std;
+};
+
+// Pictures → latents. Binds `encoder.*` and `quant_conv.*`. Immutable once built.
+class VaeEncoder {
+ public:
+  VaeEncoder(const Weights& w, const VaeSpec& spec);
+  ~VaeEncoder();
+  VaeEncoder(VaeEncoder&&) noexcept;
+  // picture: [B, 3, H, W] in [−1, 1], sides multiples of F.
+  LatentPosterior operator()(const Tensor& picture) const;
+  // A latent as the U-Net knows it: (mean + std·noise − shift)·scale.
+  Tensor sample(const LatentPosterior& posterior, const Tensor& noise) const;
+
+ private:
+  VaeSpec spec_;
+  std::unique_ptr<VaeEncoderNetwork> network_;
+};
+
+}  // namespace easel

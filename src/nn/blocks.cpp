@@ -1,0 +1,36 @@
+#include "easel/nn.h"
+
+namespace easel {
+
+ResnetBlock::ResnetBlock(const Weights& w, const ResnetSpec& s)
+    : norm1(w / "norm1", s.in, s.groups, s.eps),
+      conv1(w / "conv1", {.in = s.in, .out = s.out}),
+      norm2(w / "norm2", s.out, s.groups, s.eps),
+      conv2(w / "conv2", {.in = s.out, .out = s.out}),
+      output_scale(s.output_scale) {
+  if (s.time_width > 0) time_emb_proj.emplace(w / "time_emb_proj", s.time_width, s.out);
+  if (s.in != s.out) conv_shortcut.emplace(w / "conv_shortcut", Conv2d::Shape2d{s.in, s.out, 1, 1, 0});
+}
+
+Tensor ResnetBlock::operator()(const Tensor& x, const Tensor& time) const {
+  Tensor h = conv1(norm1.silu(x));
+  if (time_emb_proj) h.add_((*time_emb_proj)(time).unsqueeze(-1).unsqueeze(-1));
+  h = conv2(norm2.silu(h));
+  h.add_(conv_shortcut ? (*conv_shortcut)(x) : x);
+  return output_scale == 1.0 ? h : h.div_(output_scale);
+}
+
+Downsample::Downsample(const Weights& w, int64_t channels, int64_t padding)
+    : conv(w / "conv", {.in = channels, .out = channels, .stride = 2, .padding = padding}) {}
+
+Tensor Downsample::operator()(const Tensor& x) const {
+  return conv(conv.padding == 0 ? at::constant_pad_nd(x, {0, 1, 0, 1}) : x);
+}
+
+Upsample::Upsample(const Weights& w, int64_t channels) : conv(w / "conv", {.in = channels, .out = channels}) {}
+
+Tensor Upsample::operator()(const Tensor& x, int64_t height, int64_t width) const {
+  return conv(at::upsample_nearest2d(x, {height, width}));
+}
+
+}  // namespace easel

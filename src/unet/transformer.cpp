@@ -1,0 +1,65 @@
+#include "unet/transformer.h"
+
+namespace easel {
+
+namespace {
+
+constexpr double kGroupNormEps = 1e-6;  // Transformer2DModel's own, not the U-Net's norm_eps
+constexpr double kLayerNormEps = 1e-5;
+
+}  // namespace
+
+Attention::Attention(const Weights& w, int64_t width, int64_t context_width, int64_t heads_)
+    : to_q(w / "to_q", width, width, Bias::kNo),
+      to_k(w / "to_k", context_width, width, Bias::kNo),
+      to_v(w / "to_v", context_width, width, Bias::kNo),
+      to_out(w / "to_out" / 0, width, width),
+      heads(heads_) {}
+
+Tensor Attention::operator()(const Tensor& x, const Tensor& context) const {
+  return to_out(attention(to_q(x), to_k(context), to_v(context), heads));
+}
+
+GegluFeedForward::GegluFeedForward(const Weights& w, int64_t width)
+    : proj(w / "net" / 0 / "proj", width, 8 * width), out(w / "net" / 2, 4 * width, width) {}
+
+Tensor GegluFeedForward::operator()(const Tensor& x) const {
+  const std::vector<Tensor> halves = proj(x).chunk(2, -1);
+  return out(at::gelu(halves[1]).mul_(halves[0]));
+}
+
+BasicTransformerBlock::BasicTransformerBlock(const Weights& w, const TransformerSpec& s)
+    : norm1(w / "norm1", s.channels, kLayerNormEps),
+      attn1(w / "attn1", s.channels, s.channels, s.heads),
+      norm2(w / "norm2", s.channels, kLayerNormEps),
+      attn2(w / "attn2", s.channels, s.context_width, s.heads),
+      norm3(w / "norm3", s.channels, kLayerNormEps),
+      ff(w / "ff", s.channels) {}
+
+Tensor BasicTransformerBlock::operator()(Tensor x, const Tensor& context) const {
+  const Tensor normed = norm1(x);
+  x = attn1(normed, normed).add_(x);
+  x = attn2(norm2(x), context).add_(x);
+  return ff(norm3(x)).add_(x);
+}
+
+TokenProjection::TokenProjection(const Weights& w, int64_t channels, bool linear)
+    : weight(linear ? w.get("weight", {channels, channels}) : w.get("weight", {channels, channels, 1, 1})),
+      bias(w.get("bias", {channels})) {
+  weight = weight.view({channels, channels});
+}
+
+Transformer2D::Transformer2D(const Weights& w, const TransformerSpec& s)
+    : norm(w / "norm", s.channels, s.groups, kGroupNormEps),
+      proj_in(w / "proj_in", s.channels, s.linear_projection),
+      proj_out(w / "proj_out", s.channels, s.linear_projection) {
+  for (int64_t i = 0; i < s.layers; ++i) transformer_blocks.emplace_back(w / "transformer_blocks" / i, s);
+}
+
+Tensor Transformer2D::operator()(const Tensor& x, const Tensor& context) const {
+  Tensor tokens = proj_in(to_tokens(norm(x)));
+  for (const BasicTransformerBlock& block : transformer_blocks) tokens = block(tokens, context);
+  return from_tokens(proj_out(tokens).add_(to_tokens(x)), x.size(2), x.size(3));
+}
+
+}  // namespace easel

@@ -1,0 +1,56 @@
+// The attention of one resolution: diffusers' Transformer2DModel (Rombach et al. 2022, appendix E.2.1).
+#pragma once
+
+#include "easel/nn.h"
+
+namespace easel {
+
+struct TransformerSpec {
+  int64_t channels, heads, layers, context_width, groups;
+  bool linear_projection;  // proj_in and proj_out are linears on tokens, not 1x1 convolutions on the picture
+};
+
+// Self-attention, or cross-attention where the context is another sequence. No biases on q, k and v.
+struct Attention {
+  Linear to_q, to_k, to_v, to_out;
+  int64_t heads;
+  Attention(const Weights& w, int64_t width, int64_t context_width, int64_t heads);
+  Tensor operator()(const Tensor& x,
+                    const Tensor& context) const;  // [B, T, width], [B, S, context_width] → [B, T, width]
+};
+
+// Shazeer 2020, arXiv 2002.05202: one projection to value and gate, value·gelu(gate), one projection back.
+struct GegluFeedForward {
+  Linear proj, out;
+  GegluFeedForward(const Weights& w, int64_t width);
+  Tensor operator()(const Tensor& x) const;
+};
+
+struct BasicTransformerBlock {
+  LayerNorm norm1;
+  Attention attn1;
+  LayerNorm norm2;
+  Attention attn2;
+  LayerNorm norm3;
+  GegluFeedForward ff;
+  BasicTransformerBlock(const Weights& w, const TransformerSpec& s);
+  Tensor operator()(Tensor x, const Tensor& context) const;  // x: [B, H·W, channels]
+};
+
+// proj_in or proj_out: a linear, or a 1x1 convolution that is applied to tokens as the linear it equals.
+struct TokenProjection {
+  Tensor weight, bias;
+  TokenProjection(const Weights& w, int64_t channels, bool linear);
+  Tensor operator()(const Tensor& tokens) const { return at::linear(tokens, weight, bias); }
+};
+
+struct Transformer2D {
+  GroupNorm norm;
+  TokenProjection proj_in;
+  std::vector<BasicTransformerBlock> transformer_blocks;
+  TokenProjection proj_out;
+  Transformer2D(const Weights& w, const TransformerSpec& s);
+  Tensor operator()(const Tensor& x, const Tensor& context) const;  // x: [B, C, H, W]; context: [B, T, D]
+};
+
+}  // namespace easel

@@ -1,0 +1,73 @@
+#include "vae/blocks.h"
+
+namespace easel {
+
+// DownEncoderBlock2D.
+struct VaeDownBlock {
+  std::vector<ResnetBlock> resnets;
+  std::optional<Downsample> downsampler;  // all but the coarsest level
+
+  VaeDownBlock(const Weights& w, const VaeSpec& s, int64_t in, int64_t out, bool coarsest) {
+    for (int64_t i = 0; i < s.layers_per_block; ++i)
+      resnets.emplace_back(w / "resnets" / i, vae_resnet(s, i == 0 ? in : out, out));
+    if (!coarsest) downsampler.emplace(w / "downsamplers" / 0, out, /*padding=*/0);
+  }
+
+  Tensor operator()(Tensor x) const {
+    for (const ResnetBlock& resnet : resnets) x = resnet(x);
+    return downsampler ? (*downsampler)(x) : x;
+  }
+};
+
+struct VaeEncoderNetwork {
+  Conv2d conv_in;
+  std::vector<VaeDownBlock> down_blocks;
+  VaeMidBlock mid_block;
+  GroupNorm conv_norm_out;
+  Conv2d conv_out;  // mean and log variance
+  std::optional<Conv2d> quant_conv;
+
+  VaeEncoderNetwork(const Weights& root, const VaeSpec& s)
+      : conv_in(root / "encoder" / "conv_in", {.in = s.in_channels, .out = s.block_out_channels.front()}),
+        mid_block(root / "encoder" / "mid_block", s, s.block_out_channels.back()),
+        conv_norm_out(root / "encoder" / "conv_norm_out", s.block_out_channels.back(), s.norm_num_groups, kVaeNormEps),
+        conv_out(root / "encoder" / "conv_out", {.in = s.block_out_channels.back(), .out = 2 * s.latent_channels}) {
+    const int64_t moments = 2 * s.latent_channels;
+    if (s.use_quant_conv) quant_conv.emplace(root / "quant_conv", Conv2d::Shape2d{moments, moments, 1, 1, 0});
+    const std::size_t count = s.block_out_channels.size();
+    int64_t in = s.block_out_channels.front();
+    for (std::size_t i = 0; i < count; ++i) {
+      const int64_t out = s.block_out_channels[i];
+      down_blocks.emplace_back(root / "encoder" / "down_blocks" / static_cast<int64_t>(i), s, in, out, i + 1 == count);
+      in = out;
+    }
+  }
+
+  Tensor operator()(Tensor x) const {
+    x = conv_in(x.contiguous(at::MemoryFormat::ChannelsLast));
+    for (const VaeDownBlock& block : down_blocks) x = block(x);
+    x = conv_out(conv_norm_out.silu(mid_block(x)));
+    return quant_conv ? (*quant_conv)(x) : x;
+  }
+};
+
+VaeEncoder::VaeEncoder(const Weights& w, const VaeSpec& spec)
+    : spec_(spec), network_(std::make_unique<VaeEncoderNetwork>(w, spec)) {}
+VaeEncoder::~VaeEncoder() = default;
+VaeEncoder::VaeEncoder(VaeEncoder&&) noexcept = default;
+
+LatentPosterior VaeEncoder::operator()(const Tensor& picture) const {
+  TORCH_CHECK(picture.dim() == 4 && picture.size(1) == spec_.in_channels && picture.size(2) % spec_.factor() == 0 &&
+                  picture.size(3) % spec_.factor() == 0,
+              "VAE picture ", picture.sizes());
+  const std::vector<Tensor> moments = (*network_)(picture).chunk(2, 1);
+  // diffusers' DiagonalGaussianDistribution clamps the log variance to the same range.
+  return {moments[0], at::exp(0.5 * moments[1].clamp(-30.0, 20.0))};
+}
+
+Tensor VaeEncoder::sample(const LatentPosterior& posterior, const Tensor& noise) const {
+  const Tensor latent = posterior.mean + posterior.std * noise.to(posterior.mean.options());
+  return (latent - spec_.shift_factor) * spec_.scaling_factor;
+}
+
+}  // namespace easel
