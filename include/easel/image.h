@@ -6,6 +6,9 @@
 
 namespace easel {
 
+// The longest side of a picture that is read or written.
+inline constexpr int kMaxPictureSide = 16384;
+
 // 8-bit RGB, row-major, height × width × 3 bytes.
 struct Image {
   int width = 0;
@@ -13,25 +16,42 @@ struct Image {
   std::vector<uint8_t> pixels;
 };
 
-// Decoded VAE output [3, H, W] in [-1, 1] → Image: (x/2 + 0.5) clamped, ×255, rounded half to even, as diffusers'
-// VaeImageProcessor and numpy_to_pil do. Throws Error(kPicture) if a value is not finite.
+// Decoded VAE output [3, H, W] in [-1, 1] → Image: (x/2 + 0.5) clamped in the tensor's own dtype, then ×255 in float32,
+// rounded half to even, as diffusers' VaeImageProcessor and numpy_to_pil do. Any device. Throws Error(kPicture) if a
+// value is not finite.
 Image to_image(const Tensor& decoded);
 
-// A text chunk: tEXt where the text is Latin-1, iTXt (UTF-8) otherwise.
+// A text chunk of a PNG. Both strings are UTF-8. Keyword: 1 to 79 printable Latin-1 characters, no space at its ends
+// and no two in a row (PNG 1.2, section 4.2.3).
 struct PngText {
   std::string keyword;
-  std::string text;  // UTF-8
+  std::string text;
 };
 
-// The PNG file's bytes, text chunks before the pixels.
+// The PNG file's bytes, the text chunks in their order before the pixels: tEXt where the text is Latin-1, iTXt (not
+// compressed) otherwise. Throws Error(kUsage) for a text that no PNG can hold: one with a NUL or invalid UTF-8.
 std::string encode_png(const Image& image, const std::vector<PngText>& texts);
 
-// Reads back the text chunks of a PNG (tEXt, zTXt refused, iTXt) as UTF-8. Throws Error(kFile).
+// The text chunks of a PNG (tEXt and iTXt) in the file's order, equal keywords kept, before and after the pixels.
+// Throws Error(kFile) for what cannot be opened or is no whole PNG (every CRC is checked) and for compressed text
+// (zTXt, compressed iTXt), named by its keyword.
 std::vector<PngText> read_png_texts(const std::filesystem::path& file);
 
-// Writes `bytes` to `target` so that the file appears whole or not at all: a temporary beside it, fsync, rename (or
-// link, which fails when the target exists, unless `overwrite`). Throws Error(kFile) with the system's reason (disk
-// full, …).
+// The pixels of any PNG as 8-bit RGB: grey and palettes expanded, alpha dropped, of 16 bits the high byte. Throws
+// Error(kFile) with the reason; a side above kMaxPictureSide is refused before anything is unpacked.
+Image read_png(const std::filesystem::path& file);
+
+// Writes `bytes` to `target` so that the file appears whole or not at all: a temporary beside it (mode per umask),
+// fsync, rename; without `overwrite` a link, which fails when the target exists. The temporary is removed on any
+// failure. A symbolic link at `target` is replaced, not followed. A device, pipe or folder there is refused. Throws
+// Error(kFile) with the system's reason (disk full, folder missing, …).
 void write_file_atomically(const std::filesystem::path& target, std::string_view bytes, bool overwrite);
+
+// Writes all of `bytes` to an open descriptor, e.g. 1 for `-o -`, waiting where it does not block. Throws Error(kFile)
+// with the system's reason, `name` in front ("standard output"); Interrupted when a signal ends the wait.
+void write_to_descriptor(int fd, std::string_view bytes, const std::string& name);
+
+// Neither writer needs SIGXFSZ or SIGPIPE ignored: they hold both back from their thread, so that the file size limit
+// and a closed pipe are errors and not the end of the program.
 
 }  // namespace easel

@@ -81,31 +81,38 @@ const std::vector<FamilyRow>& family_table();
 struct Checkpoint {
   std::filesystem::path path;
   const FamilyRow* family = nullptr;
-  bool single_file = false;
   ClipTextSpec text_encoder;
   UNetSpec unet;
   VaeSpec vae;
+  json unet_config, vae_config;  // as read; the names in a single file follow from them
   SchedulerConfig scheduler;
   std::filesystem::path tokenizer_folder;
-  json own_defaults = json::object();  // easel.json: {steps, sampler, cfg_scale, …}, checked against the request table
-
-  json unet_config, vae_config;  // as read, for the names of single files
+  Request own_defaults;   // easel.json: {steps, sampler, cfg_scale, …}
+  SourcePtr single_file;  // null for a folder
 
   int64_t native_width() const { return unet.sample_width * vae.factor(); }
   int64_t native_height() const { return unet.sample_height * vae.factor(); }
   std::string name() const;  // file or folder name without extension
 };
 
-// A diffusers folder or an LDM single file. Throws Error(kFile): nothing there, no model_index.json, a family or a
-// config that is not supported (by name).
+// A diffusers folder or an LDM single file. Throws Error(kFile) with every fault: nothing there, no model_index.json, a
+// family or a config that is not supported (by name), parts that do not fit together.
 Checkpoint open_checkpoint(const std::filesystem::path& path);
 
-// The folder with specs/ and the bundled model: $EASEL_MODELS, else where the program was built.
-std::filesystem::path models_folder();
-std::filesystem::path bundled_model();
+enum class Part { kTextEncoder, kUNet, kVae };
 
-// SHA-256 of a weights file; of a folder the hash of its sorted "path, hash" lines over the weights files that a run at
-// this precision reads. Cached by path, size and modification time. 64 hex digits.
+// The tensors of one part under diffusers' names, whatever form they are published in (the text encoder's without
+// `text_model.`). `prefer_half` chooses `.fp16.` files where both are there.
+SourcePtr open_weights(const Checkpoint& checkpoint, Part part, bool prefer_half);
+
+// The folder with specs/ and the bundled models: $EASEL_MODELS, else where the program was built.
+std::filesystem::path models_folder();
+inline constexpr const char* kBundledModel = "easel-tiny";
+// A path as given, or the name of a bundled model.
+std::filesystem::path find_model(const std::string& model);
+
+// SHA-256 over the weights files that a run reads: of a single file its own; of a folder the hash of its sorted
+// "path, hash" lines. Cached by path, size and modification time. 64 hex digits.
 std::string model_hash(const Checkpoint& checkpoint, bool prefer_half);
 
 // ---- resolving ----------------------------------------------------------------------------------------------------

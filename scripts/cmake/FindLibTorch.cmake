@@ -1,59 +1,75 @@
-# libtorch as two imported targets, LibTorch::cpu and LibTorch::cuda, without find_package(Torch): Torch's own config
-# insists on a CUDA toolkit even when only libtorch_cpu is wanted.
+# libtorch as imported targets, LibTorch::cpu and (where it is there) LibTorch::cuda, without find_package(Torch):
+# Torch's own config insists on a CUDA toolkit even when only libtorch_cpu is wanted.
 #
-# Looked for in: EASEL_TORCH_ROOT, Torch_DIR, CMAKE_PREFIX_PATH, then whatever `scripts/setup --print-torch` finds or
-# installs (an installed Python's torch 2.11, else the pinned wheel in the cache folder).
-set(_hints ${EASEL_TORCH_ROOT})
-if(Torch_DIR)
-  list(APPEND _hints ${Torch_DIR}/../../..)
-elseif(DEFINED ENV{Torch_DIR})
-  list(APPEND _hints $ENV{Torch_DIR}/../../..)
-endif()
-list(APPEND _hints ${CMAKE_PREFIX_PATH})
-string(REPLACE ":" ";" _env_prefixes "$ENV{CMAKE_PREFIX_PATH}")
-list(APPEND _hints ${_env_prefixes})
+# Looked for in EASEL_TORCH_ROOT, Torch_DIR and CMAKE_PREFIX_PATH; else `scripts/setup --print-torch` finds or fetches
+# one and remembers it in the build folder. The libraries' paths are not cached: a new folder changes them all.
+function(_libtorch_root result)
+  set(named ${EASEL_TORCH_ROOT})
+  if(NOT named AND Torch_DIR)
+    set(named ${Torch_DIR}/../../..)
+  endif()
+  set(candidates ${named})
+  if(NOT named)
+    foreach(prefix ${CMAKE_PREFIX_PATH})
+      list(APPEND candidates ${prefix} ${prefix}/../..)  # Python's torch.utils.cmake_prefix_path is share/cmake
+    endforeach()
+  endif()
+  foreach(candidate ${candidates})
+    if(EXISTS ${candidate}/lib/libtorch_cpu.so AND EXISTS ${candidate}/include/ATen/ATen.h)
+      file(REAL_PATH ${candidate} candidate)
+      set(${result} ${candidate} PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+  if(named)
+    message(FATAL_ERROR "no lib/libtorch_cpu.so with include/ATen in ${named} (from EASEL_TORCH_ROOT or Torch_DIR)")
+  endif()
+  execute_process(COMMAND ${CMAKE_COMMAND} -E env EASEL_BUILD=${CMAKE_BINARY_DIR}
+                          ${CMAKE_SOURCE_DIR}/scripts/setup --print-torch
+                  OUTPUT_VARIABLE root OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  set(${result} ${root} PARENT_SCOPE)
+endfunction()
 
-find_library(LibTorch_CPU_LIBRARY torch_cpu HINTS ${_hints} PATH_SUFFIXES lib NO_DEFAULT_PATH)
-if(NOT LibTorch_CPU_LIBRARY)
-  execute_process(COMMAND ${CMAKE_SOURCE_DIR}/scripts/setup --print-torch
-                  OUTPUT_VARIABLE _root OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
-  find_library(LibTorch_CPU_LIBRARY torch_cpu HINTS ${_root} PATH_SUFFIXES lib NO_DEFAULT_PATH)
-endif()
-get_filename_component(LibTorch_LIB_DIR "${LibTorch_CPU_LIBRARY}" DIRECTORY)
-get_filename_component(LibTorch_ROOT "${LibTorch_LIB_DIR}" DIRECTORY)
-find_library(LibTorch_C10_LIBRARY c10 HINTS ${LibTorch_LIB_DIR} NO_DEFAULT_PATH)
-find_library(LibTorch_CUDA_LIBRARY torch_cuda HINTS ${LibTorch_LIB_DIR} NO_DEFAULT_PATH)
-find_file(LibTorch_GOMP_LIBRARY NAMES libgomp.so.1 libgomp-98b21ff3.so.1 HINTS ${LibTorch_LIB_DIR} NO_DEFAULT_PATH)
-find_path(LibTorch_INCLUDE_DIR ATen/ATen.h HINTS ${LibTorch_ROOT}/include NO_DEFAULT_PATH)
+_libtorch_root(LibTorch_ROOT)
+set(_here HINTS ${LibTorch_ROOT}/lib NO_DEFAULT_PATH NO_CACHE)
+find_library(LibTorch_CPU_LIBRARY torch_cpu ${_here})
+find_library(LibTorch_C10_LIBRARY c10 ${_here})
+find_library(LibTorch_CUDA_LIBRARY torch_cuda ${_here})
+set(LibTorch_INCLUDE_DIR ${LibTorch_ROOT}/include)
 
-if(LibTorch_INCLUDE_DIR)
-  file(STRINGS ${LibTorch_INCLUDE_DIR}/torch/headeronly/version.h _version_lines REGEX "TORCH_VERSION_(MAJOR|MINOR) [0-9]+")
-  string(REGEX MATCHALL "[0-9]+" LibTorch_VERSION "${_version_lines}")
-  list(JOIN LibTorch_VERSION "." LibTorch_VERSION)
+# The OpenMP runtime that libtorch_cpu itself loads: the one beside it, under whatever name, else the system's.
+file(GLOB LibTorch_GOMP_LIBRARY ${LibTorch_ROOT}/lib/libgomp*.so*)
+if(LibTorch_GOMP_LIBRARY)
+  list(GET LibTorch_GOMP_LIBRARY 0 LibTorch_GOMP_LIBRARY)
+else()
+  set(LibTorch_GOMP_LIBRARY gomp)
 endif()
+
+set(LibTorch_VERSION "")
+foreach(_header headeronly/version.h csrc/api/include/torch/version.h)
+  if(NOT LibTorch_VERSION AND EXISTS ${LibTorch_INCLUDE_DIR}/torch/${_header})
+    file(STRINGS ${LibTorch_INCLUDE_DIR}/torch/${_header} _numbers REGEX "TORCH_VERSION_(MAJOR|MINOR) [0-9]+")
+    string(REGEX MATCHALL "[0-9]+" _numbers "${_numbers}")
+    list(JOIN _numbers "." LibTorch_VERSION)
+  endif()
+endforeach()
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch REQUIRED_VARS LibTorch_CPU_LIBRARY LibTorch_C10_LIBRARY LibTorch_INCLUDE_DIR
                                   VERSION_VAR LibTorch_VERSION)
 if(NOT LibTorch_VERSION STREQUAL "2.11")
-  message(WARNING "libtorch ${LibTorch_VERSION} at ${LibTorch_ROOT}: Easel is tested with 2.11")
+  message(WARNING "libtorch ${LibTorch_VERSION} in ${LibTorch_ROOT}: Easel is tested with 2.11")
 endif()
 
 if(NOT TARGET LibTorch::cpu)
   add_library(LibTorch::c10 SHARED IMPORTED)
   set_target_properties(LibTorch::c10 PROPERTIES IMPORTED_LOCATION ${LibTorch_C10_LIBRARY})
   add_library(LibTorch::cpu SHARED IMPORTED)
-  set_target_properties(LibTorch::cpu PROPERTIES
-    IMPORTED_LOCATION ${LibTorch_CPU_LIBRARY}
-    INTERFACE_INCLUDE_DIRECTORIES ${LibTorch_INCLUDE_DIR}
-    INTERFACE_LINK_LIBRARIES LibTorch::c10)
+  set_target_properties(LibTorch::cpu PROPERTIES IMPORTED_LOCATION ${LibTorch_CPU_LIBRARY}
+                                                 INTERFACE_INCLUDE_DIRECTORIES ${LibTorch_INCLUDE_DIR})
+  target_link_libraries(LibTorch::cpu INTERFACE LibTorch::c10 ${LibTorch_GOMP_LIBRARY})
   # libcudart and libcupti are needed by libtorch_cpu itself and found through its own run path.
   target_link_options(LibTorch::cpu INTERFACE -Wl,--allow-shlib-undefined)
-  if(LibTorch_GOMP_LIBRARY)
-    target_link_libraries(LibTorch::cpu INTERFACE ${LibTorch_GOMP_LIBRARY})
-  else()
-    target_link_libraries(LibTorch::cpu INTERFACE gomp)
-  endif()
 endif()
 if(LibTorch_CUDA_LIBRARY AND NOT TARGET LibTorch::cuda)
   add_library(LibTorch::cuda SHARED IMPORTED)

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <mutex>
 
@@ -18,13 +19,26 @@ void write(std::string_view text) {
   (void)!std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
+// Names out of a file (tensors, words of a prompt) must not drive the terminal: control characters are spelled out.
+std::string shown(std::string_view line) {
+  std::string text;
+  for (const char c : line) {
+    const bool is_control = (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7F;
+    char spelled[5];
+    if (is_control) std::snprintf(spelled, sizeof spelled, "\\x%02x", static_cast<unsigned char>(c));
+    text += is_control ? std::string(spelled) : std::string(1, c);
+  }
+  return text;
+}
+
 void message(std::string_view prefix, std::string_view text) {
+  while (text.ends_with('\n')) text.remove_suffix(1);  // what() of libtorch's exceptions
   const std::lock_guard lock(mutex);
   std::string out;
   if (!status_line.empty()) out += kClearLine;
   for (std::size_t at = 0; at <= text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
-    out += std::string("easel: ") + std::string(prefix) + std::string(text.substr(at, end - at)) + "\n";
+    out += std::string("easel: ") + std::string(prefix) + shown(text.substr(at, end - at)) + "\n";
     at = end + 1;
   }
   write(out + status_line);

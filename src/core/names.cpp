@@ -36,15 +36,24 @@ std::vector<std::string> nearest_names(std::string_view word, const std::vector<
                                        std::size_t count) {
   constexpr std::size_t kLongest = 200;  // a pasted prompt in place of a name: quadratic time is not owed to it
   const std::string wanted = folded(word.substr(0, kLongest));
-  std::vector<std::pair<std::size_t, std::string>> ranked;
+  struct Ranked {
+    bool is_prefix;
+    std::size_t distance;
+    const std::string* name;
+  };
+  std::vector<Ranked> ranked;
   for (const std::string& name : known) {
     const std::string candidate = folded(name);
-    const bool prefix = !wanted.empty() && (candidate.starts_with(wanted) || wanted.starts_with(candidate));
-    ranked.emplace_back(prefix ? 0 : edit_distance(wanted, candidate), name);
+    const bool some = !wanted.empty() && !candidate.empty();
+    const bool is_prefix = some && (candidate.starts_with(wanted) || wanted.starts_with(candidate));
+    ranked.push_back({is_prefix, edit_distance(wanted, candidate), &name});
   }
-  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  // Among prefixes the nearest first too: "Euler_A" means euler_a before euler.
+  std::stable_sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
+    return a.is_prefix != b.is_prefix ? a.is_prefix : a.distance < b.distance;
+  });
   std::vector<std::string> nearest;
-  for (std::size_t i = 0; i < std::min(count, ranked.size()); ++i) nearest.push_back(ranked[i].second);
+  for (std::size_t i = 0; i < std::min(count, ranked.size()); ++i) nearest.push_back(*ranked[i].name);
   return nearest;
 }
 

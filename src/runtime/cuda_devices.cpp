@@ -19,9 +19,17 @@ std::filesystem::path plugin_path() {
   return program.parent_path() / "libeasel_cuda.so";
 }
 
+// Opening libtorch_cuda takes a tenth of a second, which a machine without a driver need not pay.
+bool has_driver() {
+  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (driver != nullptr) dlclose(driver);
+  return driver != nullptr;
+}
+
 Found ask_plugin() {
   const std::filesystem::path path = plugin_path();
   std::error_code error;
+  if (!has_driver()) return {{}, "there is no NVIDIA driver (libcuda.so.1)"};
   if (!std::filesystem::exists(path, error))
     return {{},
             "this build has no CUDA part (" + path.string() + "): it needs nvcc and libtorch_cuda when it is built"};

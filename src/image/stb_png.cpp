@@ -1,0 +1,78 @@
+#include "image/stb_png.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "image/png_chunks.h"
+
+namespace {
+
+// A few kilobytes of zlib stream can unpack to gigabytes, whatever size the header states; stb would hold it all.
+thread_local std::size_t allocation_limit = 0;
+thread_local bool limit_was_hit = false;
+
+void* limited_realloc(void* block, std::size_t size) {
+  if (size > allocation_limit) limit_was_hit = true;
+  return limit_was_hit ? nullptr : std::realloc(block, size);
+}
+
+}  // namespace
+
+#define STBI_MALLOC(size) std::malloc(size)
+#define STBI_REALLOC(block, size) limited_realloc(block, size)
+#define STBI_FREE(block) std::free(block)
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_ONLY_PNG
+#define STBI_NO_STDIO
+#include <stb/stb_image.h>
+
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_STATIC
+#define STBI_WRITE_NO_STDIO
+#include <stb/stb_image_write.h>
+
+namespace easel::png {
+
+namespace {
+
+// stb's least, against its default 8: a 512x512 photograph in 39 ms instead of 44, 0.5 % larger (1.5 % on flat
+// drawings).
+[[maybe_unused]] const int level_set_once = (stbi_write_png_compression_level = 5);
+
+}  // namespace
+
+std::string compress(const Image& image) {
+  std::string bytes;
+  const auto append = [](void* out, void* data, int size) {
+    static_cast<std::string*>(out)->assign(static_cast<const char*>(data), static_cast<std::size_t>(size));
+  };
+  if (!stbi_write_png_to_func(append, &bytes, image.width, image.height, 3, image.pixels.data(), 0)) {
+    throw Error(ErrorKind::kMemory, "no memory left to pack a picture of " + std::to_string(image.width) + "x" +
+                                        std::to_string(image.height) + " pixels as PNG");
+  }
+  return bytes;
+}
+
+std::optional<Image> decompress(std::string_view bytes, std::string& why) {
+  const std::size_t width = read_big_endian(bytes.substr(16, 4)), height = read_big_endian(bytes.substr(20, 4));
+  // stb doubles its buffers: one for the IDAT data of all chunks, one for the unpacked rows, which have at most 4
+  // channels of 16 bits and, interlaced, a filter byte in each of 7 passes.
+  constexpr std::size_t kSmallest = 16384;
+  allocation_limit = 2 * std::max({bytes.size(), width * height * 8 + 7 * height, kSmallest});
+  limit_was_hit = false;
+  Image image;
+  const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
+      stbi_load_from_memory(reinterpret_cast<const stbi_uc*>(bytes.data()), static_cast<int>(bytes.size()),
+                            &image.width, &image.height, nullptr, 3),
+      &stbi_image_free);
+  if (!pixels) {
+    why = limit_was_hit ? "its pixel data unpack to more than its size holds" : stbi_failure_reason();
+    return std::nullopt;
+  }
+  image.pixels.assign(pixels.get(), pixels.get() + width * height * 3);
+  return image;
+}
+
+}  // namespace easel::png

@@ -1,0 +1,107 @@
+// SHA-256 of weights files, remembered between runs by path, size and modification time.
+#include <openssl/evp.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "pipeline/families.h"
+
+namespace easel {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct DigestDeleter {
+  void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+};
+
+class Sha256 {
+ public:
+  Sha256() : context_(EVP_MD_CTX_new()) {
+    TORCH_CHECK(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1, "SHA-256 is not available");
+  }
+  void update(std::string_view bytes) { EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()); }
+  std::string hex() {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    EVP_DigestFinal_ex(context_.get(), digest, &size);
+    constexpr char kDigits[] = "0123456789abcdef";
+    std::string text;
+    for (unsigned i = 0; i < size; ++i) text += {kDigits[digest[i] >> 4], kDigits[digest[i] & 15]};
+    return text;
+  }
+
+ private:
+  std::unique_ptr<EVP_MD_CTX, DigestDeleter> context_;
+};
+
+std::string sha256_of_file(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw Error(ErrorKind::kFile, file.string() + ": cannot be read");
+  std::vector<char> block(1 << 20);
+  Sha256 hash;
+  while (in.read(block.data(), static_cast<std::streamsize>(block.size())), in.gcount() > 0)
+    hash.update({block.data(), static_cast<std::size_t>(in.gcount())});
+  return hash.hex();
+}
+
+// ---- the cache: one small file a weights file, so that runs side by side cannot spoil each other's -----------------
+
+std::optional<fs::path> cache_folder() {
+  const auto set = [](const char* name) -> const char* {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value != '\0' ? value : nullptr;
+  };
+  if (const char* own = set("EASEL_CACHE")) return fs::path(own) / "hashes";
+  if (const char* xdg = set("XDG_CACHE_HOME")) return fs::path(xdg) / "easel/hashes";
+  if (const char* home = set("HOME")) return fs::path(home) / ".cache/easel/hashes";
+  return std::nullopt;
+}
+
+// "PATH SIZE MTIME" in nanoseconds; empty when the file is not there.
+std::string identity(const fs::path& file) {
+  struct stat status = {};
+  std::error_code error;
+  const std::string path = fs::canonical(file, error).string();
+  if (error || stat(path.c_str(), &status) != 0) return "";
+  return path + "\n" + std::to_string(status.st_size) + "\n" + std::to_string(status.st_mtim.tv_sec) + "." +
+         std::to_string(status.st_mtim.tv_nsec);
+}
+
+std::string cached_sha256(const fs::path& file) {
+  const std::string id = identity(file);
+  const std::optional<fs::path> folder = cache_folder();
+  if (id.empty() || !folder) return sha256_of_file(file);
+  Sha256 name;
+  name.update(id);
+  const fs::path entry = *folder / name.hex();
+  std::string hash;
+  if (std::ifstream(entry) >> hash && hash.size() == 64) return hash;
+  hash = sha256_of_file(file);
+  std::error_code error;
+  fs::create_directories(*folder, error);
+  try {
+    write_file_atomically(entry, hash + "\n", /*overwrite=*/true);
+  } catch (const Error& fault) {  // a read-only home is no reason to fail
+    log::verbose(std::string("model hash not cached: ") + fault.what());
+  }
+  return hash;
+}
+
+}  // namespace
+
+std::string model_hash(const Checkpoint& c, bool prefer_half) {
+  if (c.single_file) return cached_sha256(c.path);
+  std::set<std::string> lines;
+  for (const Part part : {Part::kTextEncoder, Part::kUNet, Part::kVae}) {
+    for (const fs::path& file : open_weights(c, part, prefer_half)->files())
+      lines.insert(file.lexically_relative(c.path).generic_string() + ", " + cached_sha256(file) + "\n");
+  }
+  Sha256 hash;
+  for (const std::string& line : lines) hash.update(line);
+  return hash.hex();
+}
+
+}  // namespace easel

@@ -1,0 +1,92 @@
+#include "pipeline/stages.h"
+
+namespace easel {
+
+namespace {
+
+bool is_half(at::ScalarType dtype) { return dtype != at::kFloat; }
+
+// Values were checked as they were bound, names by audit(): only values can be at fault now.
+void finish(const Weights& w, const char* part) {
+  w.finish(part, [](const std::string&) { return true; });
+}
+
+// Tensors of a single file that no part reads under any name.
+void audit_single_file(const Checkpoint& c) {
+  std::set<std::string> read;
+  for (const Part part : {Part::kTextEncoder, Part::kUNet, Part::kVae}) {
+    for (const std::string& stored : stored_names(c, part)) read.insert(stored);
+  }
+  Faults faults;
+  std::size_t count = 0;
+  for (const std::string& name : c.single_file->names()) {
+    constexpr std::size_t kShown = 20;
+    if (read.contains(name) || is_known_extra(name)) continue;
+    if (++count <= kShown) faults.add(c.path.string() + ": unexpected tensor " + name);
+  }
+  faults.raise_if_any(ErrorKind::kFile, std::to_string(count) + " tensors are no part of " + c.family->title);
+}
+
+}  // namespace
+
+void audit(const Checkpoint& c, bool prefer_half) {
+  if (c.single_file) audit_single_file(c);
+  Faults faults;
+  const auto check = [&](Part part, const char* name, auto&& build) {
+    try {
+      // On the meta device shapes are compared and no value is read.
+      const Weights w(open_weights(c, part, prefer_half), at::kMeta, at::kFloat);
+      build(w);
+      w.finish(name, is_known_extra);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kFile) throw;
+      for (const std::string& fault : error.faults()) faults.add(fault);
+    }
+  };
+  check(Part::kTextEncoder, "text_encoder", [&](const Weights& w) { ClipTextEncoder(w, c.text_encoder); });
+  check(Part::kUNet, "unet", [&](const Weights& w) { UNet(w, c.unet); });
+  check(Part::kVae, "vae", [&](const Weights& w) {
+    VaeDecoder(w, c.vae);
+    VaeEncoder(w, c.vae);
+  });
+  faults.raise_if_any(ErrorKind::kFile);
+}
+
+Weights StageSet::open(Part part, at::ScalarType dtype) const {
+  return Weights(open_weights(checkpoint_, part, is_half(dtype)), precision_.device, dtype);
+}
+
+const ClipTextEncoder& StageSet::text_encoder(double* seconds) {
+  if (!text_encoder_) {
+    const double start = now_seconds();
+    const Weights w = open(Part::kTextEncoder, precision_.text);
+    text_encoder_.emplace(w, checkpoint_.text_encoder);
+    finish(w, "text_encoder");
+    *seconds += now_seconds() - start;
+  }
+  return *text_encoder_;
+}
+
+const UNet& StageSet::unet(double* seconds) {
+  if (!unet_) {
+    const double start = now_seconds();
+    const Weights w = open(Part::kUNet, precision_.unet);
+    unet_.emplace(w, checkpoint_.unet);
+    finish(w, "unet");
+    *seconds += now_seconds() - start;
+  }
+  return *unet_;
+}
+
+const VaeDecoder& StageSet::vae_decoder(double* seconds) {
+  if (!vae_decoder_) {
+    const double start = now_seconds();
+    const Weights w = open(Part::kVae, precision_.vae);
+    vae_decoder_.emplace(w, checkpoint_.vae);
+    finish(w, "vae");
+    *seconds += now_seconds() - start;
+  }
+  return *vae_decoder_;
+}
+
+}  // namespace easel

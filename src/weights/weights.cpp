@@ -1,0 +1,142 @@
+#include "easel/weights.h"
+
+#include "easel/runtime.h"
+#include "weights/dtypes.h"
+#include "weights/fault_list.h"
+#include "weights/finite.h"
+
+namespace easel {
+
+namespace {
+
+bool is_float(at::ScalarType type) {
+  return type == at::kFloat || type == at::kHalf || type == at::kBFloat16 || type == at::kDouble;
+}
+
+// Equal but for dimensions of 1 at the end of the stored one.
+bool fits(const Shape& stored, const Shape& shape) {
+  if (stored.size() < shape.size() || !std::equal(shape.begin(), shape.end(), stored.begin())) return false;
+  return std::all_of(stored.begin() + static_cast<std::ptrdiff_t>(shape.size()), stored.end(),
+                     [](int64_t size) { return size == 1; });
+}
+
+// As the file spells it, ours beside it where that differs.
+std::string label(const WeightSource& source, const std::string& key) {
+  const std::string stored = source.stored_name(key);
+  return shown_name(stored) + (stored == key ? "" : " (" + shown_name(key) + ")");
+}
+
+}  // namespace
+
+Weights::Weights(SourcePtr source, at::Device device, at::ScalarType dtype)
+    : source_(std::move(source)), device_(device), dtype_(dtype), binding_(std::make_shared<Binding>()) {
+  if (!source_) return;
+  for (std::string& name : source_->names()) binding_->stored.insert(std::move(name));
+}
+
+Weights Weights::below(std::string prefix) const {
+  Weights view = *this;
+  view.prefix_ = std::move(prefix);
+  return view;
+}
+
+Weights Weights::operator/(std::string_view name) const { return below(path(name) + "."); }
+Weights Weights::operator/(int64_t index) const { return *this / std::string_view(std::to_string(index)); }
+std::string Weights::path(std::string_view name) const { return prefix_ + std::string(name); }
+
+bool Weights::has(std::string_view name) const {
+  const std::string key = path(name);
+  if (binding_->stored.contains(key)) return true;
+  const auto next = binding_->stored.lower_bound(key + ".");
+  return next != binding_->stored.end() && next->starts_with(key + ".");
+}
+
+Weights Weights::either(std::initializer_list<std::string_view> names) const {
+  for (const std::string_view name : names) {
+    if (has(name)) return *this / name;
+  }
+  return *this / *names.begin();
+}
+
+std::optional<Shape> Weights::stored_shape(std::string_view name) const {
+  const auto info = source_ ? source_->info(path(name)) : std::nullopt;
+  return info ? std::optional(info->shape) : std::nullopt;
+}
+
+Tensor Weights::maybe(std::string_view name, const Shape& shape) const {
+  const std::string key = path(name);
+  if (binding_->stored.contains(key)) return get(name, shape);
+  binding_->asked[key] = shape;
+  return {};
+}
+
+std::optional<std::string> Weights::misfit(const TensorInfo& stored, const Shape& shape) const {
+  if (!fits(stored.shape, shape)) return "is " + to_string(stored.shape) + ", expected " + to_string(shape);
+  if (is_float(stored.dtype)) return std::nullopt;
+  // Whole numbers here are a quantised checkpoint, whose scales are tensors that no network reads.
+  const StoredDtype* dtype = find_stored_dtype(stored.dtype);
+  return "is stored as " + (dtype ? std::string(dtype->name) : dtype_name(stored.dtype)) +
+         ", expected F32, F16, BF16 or F64";
+}
+
+Tensor Weights::get(std::string_view name, const Shape& shape) const {
+  const std::string key = path(name);
+  binding_->asked[key] = shape;
+  const Tensor stand_in = at::empty(shape, at::TensorOptions(dtype_).device(at::kMeta));
+  if (!source_) return stand_in;
+
+  if (const std::optional<TensorInfo> info = source_->info(key)) {
+    if (const auto fault = misfit(*info, shape)) {
+      binding_->misfit.push_back("tensor " + label(*source_, key) + " " + *fault);
+      return stand_in;
+    }
+    if (device_.is_meta()) return stand_in;
+  }
+  const Tensor stored = source_->load(key, shape);
+  if (!stored.defined()) {
+    binding_->missing.push_back("missing tensor " + label(*source_, key) + ", expected " + to_string(shape));
+    return stand_in;
+  }
+  return device_.is_meta() ? stand_in : convert(key, stored.view(shape));
+}
+
+Tensor Weights::convert(const std::string& key, const Tensor& stored) const {
+  const Tensor converted = stored.to(dtype_);
+  // Widening makes no value infinite, narrowing can: look at the smaller of the two.
+  const bool wider = converted.element_size() > stored.element_size();
+  if (!all_finite(wider ? stored : converted)) {
+    const bool overflow = !wider && all_finite(stored);
+    binding_->not_finite.push_back("tensor " + label(*source_, key) + " " +
+                                   (overflow ? "has values beyond the range of " + dtype_name(dtype_)
+                                             : std::string("holds values that are not finite (NaN or infinity)")));
+  }
+  const Tensor bound = converted.to(device_);
+  if (!bound.is_alias_of(stored)) source_->drop_pages(key);
+  return bound;
+}
+
+void Weights::finish(const std::string& part, const std::function<bool(const std::string&)>& known_extra) const {
+  if (!source_) return;
+  const std::string begin = source_->describe() + ": ";
+  Faults faults;
+  const auto list = [&](const char* kind, const std::vector<std::string>& lines) {
+    FaultList some(begin, kind);
+    for (const std::string& line : lines) some.add(line);
+    some.append_to(faults);
+  };
+  list("missing tensors", binding_->missing);
+  list("tensors that do not fit", binding_->misfit);
+  list("tensors with bad values", binding_->not_finite);
+  std::vector<std::string> unexpected;
+  for (const std::string& name : binding_->stored) {
+    if (!binding_->asked.contains(name) && !known_extra(name))
+      unexpected.push_back("unexpected tensor " + label(*source_, name));
+  }
+  list("unexpected tensors", unexpected);
+  const bool only_values = binding_->missing.empty() && binding_->misfit.empty() && unexpected.empty();
+  faults.raise_if_any(ErrorKind::kFile, only_values ? "the file of " + part + " may be damaged: get it again"
+                                                    : "these weights and the config of " + part +
+                                                          " do not belong together: get both again");
+}
+
+}  // namespace easel

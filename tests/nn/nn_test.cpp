@@ -1,0 +1,118 @@
+// The layers against their definitions, written out.
+#include "easel/nn.h"
+
+#include <cmath>
+
+#include "support/golden.h"
+
+namespace easel {
+namespace {
+
+using namespace testing;
+
+Weights random_weights() { return Weights(random_source("nn/", 3, at::kFloat), at::kCPU, at::kFloat); }
+
+TEST(GroupNorm, IsTheDefinitionAndKeepsTheLayout) {
+  const GroupNorm norm(random_weights() / "norm", 12, 3, 1e-5);
+  const Tensor x = (at::randn({2, 12, 5, 7}) * 3 + 1).contiguous(at::MemoryFormat::ChannelsLast);
+  const Tensor groups = x.reshape({2, 3, -1});
+  const Tensor centred = groups - groups.mean(-1, true);
+  const Tensor normed = (centred / (centred.square().mean(-1, true) + 1e-5).sqrt()).reshape(x.sizes());
+  const Tensor want = normed * norm.weight.view({1, 12, 1, 1}) + norm.bias.view({1, 12, 1, 1});
+  EXPECT_LE(relative_difference(norm(x), want), 1e-5);
+  EXPECT_LE(relative_difference(norm.silu(x), want * at::sigmoid(want)), 1e-5);
+  EXPECT_TRUE(norm.silu(x).is_contiguous(at::MemoryFormat::ChannelsLast));
+}
+
+TEST(Attention, IsTheDefinition) {
+  const int64_t heads = 3, width = 8, tokens = 5, keys = 7;
+  const Tensor q = at::randn({2, tokens, heads * width}), k = at::randn({2, keys, heads * width}),
+               v = at::randn({2, keys, heads * width});
+  const Tensor got = attention(q, k, v, heads);
+  for (int64_t h = 0; h < heads; ++h) {
+    const auto head = [&](const Tensor& x) { return x.narrow(2, h * width, width); };
+    const Tensor scores = head(q).matmul(head(k).transpose(1, 2)) / std::sqrt(static_cast<double>(width));
+    EXPECT_LE(relative_difference(head(got), at::softmax(scores, -1).matmul(head(v))), 1e-5);
+  }
+}
+
+TEST(Attention, CausalMaskHidesLaterTokens) {
+  const Tensor x = at::randn({1, 6, 8});
+  const Tensor whole = attention(x, x, x, 2, Mask::kCausal);
+  const Tensor first = x.narrow(1, 0, 3);
+  EXPECT_LE(relative_difference(attention(first, first, first, 2, Mask::kCausal), whole.narrow(1, 0, 3)), 1e-5);
+}
+
+TEST(Tokens, ThereAndBackWithoutACopy) {
+  const Tensor x = at::randn({2, 3, 4, 5}).contiguous(at::MemoryFormat::ChannelsLast);
+  const Tensor tokens = to_tokens(x);
+  EXPECT_EQ(to_string(tokens.sizes()), "[2, 20, 3]");
+  EXPECT_EQ(tokens.data_ptr(), x.data_ptr());
+  EXPECT_EQ(tokens[1][7][2].item<float>(), x[1][2][1][2].item<float>());
+  EXPECT_TRUE(at::equal(from_tokens(tokens, 4, 5), x));
+  EXPECT_EQ(from_tokens(tokens, 4, 5).data_ptr(), x.data_ptr());
+}
+
+TEST(Upsample, NearestToAnySize) {
+  const Upsample up(random_weights() / "up", 4);
+  const Tensor x = at::arange(2 * 3 * 4, at::kFloat).view({1, 4, 2, 3});
+  for (const auto& [height, width] : {std::pair<int64_t, int64_t>{4, 6}, {3, 5}}) {
+    std::vector<Tensor> columns;
+    Tensor big = at::empty({1, 4, height, width});
+    for (int64_t i = 0; i < height; ++i)
+      for (int64_t j = 0; j < width; ++j)
+        big.select(2, i).select(2, j).copy_(x.select(2, i * 2 / height).select(2, j * 3 / width));
+    EXPECT_LE(relative_difference(up(x, height, width), up.conv(big)), 1e-6);
+  }
+}
+
+TEST(Downsample, PaddingZeroPadsBottomAndRight) {
+  const Downsample down(random_weights() / "down", 2, 0);
+  const Tensor x = at::randn({1, 2, 6, 4});
+  const Tensor padded = at::zeros({1, 2, 7, 5});
+  padded.narrow(2, 0, 6).narrow(3, 0, 4).copy_(x);
+  const Tensor want =
+      at::conv2d(padded, down.conv.weight, down.conv.bias, /*stride=*/at::IntArrayRef{2}, at::IntArrayRef{0});
+  EXPECT_EQ(to_string(down(x).sizes()), "[1, 2, 3, 2]");
+  EXPECT_LE(relative_difference(down(x), want), 1e-6);
+}
+
+TEST(ResnetBlock, OutputScaleDividesTheSum) {
+  const ResnetSpec spec = {.in = 4, .out = 8, .time_width = 16, .groups = 2, .eps = 1e-5};
+  ResnetSpec scaled = spec;
+  scaled.output_scale = 1.25;
+  const Tensor x = at::randn({1, 4, 5, 5}), time = at::randn({1, 16});
+  const Tensor plain = ResnetBlock(random_weights(), spec)(x, time);
+  EXPECT_LE(relative_difference(ResnetBlock(random_weights(), scaled)(x, time) * 1.25, plain), 1e-6);
+  EXPECT_GT(relative_difference(ResnetBlock(random_weights(), spec)(x, time + 1), plain), 1e-3);
+}
+
+TEST(ConfigReader, TypesRangesAndUnknownWords) {
+  const json file = {{"a", 3}, {"b", "x"}, {"c", {1, 2}}, {"d", nullptr}, {"e", 1e9}, {"f", true}};
+  ConfigReader config(file, "file");
+  EXPECT_EQ(config.integer("a"), 3);
+  EXPECT_EQ(config.integer("d", 7), 7);
+  EXPECT_EQ(config.integer("missing", 9), 9);
+  EXPECT_EQ(config.integers("a", 2), (std::vector<int64_t>{3, 3}));
+  EXPECT_EQ(config.integers("c", 2), (std::vector<int64_t>{1, 2}));
+  EXPECT_FALSE(config.given("d"));
+  EXPECT_NO_THROW(config.finish());
+  config.integer("e");
+  config.integer("missing");
+  config.word("b", "y", {"y", "z"});
+  config.integers("c", 3);
+  config.flag("a", false);
+  config.only("f", false);
+  try {
+    config.finish();
+    FAIL();
+  } catch (const Error& error) {
+    ASSERT_EQ(error.faults().size(), 6u);
+    EXPECT_EQ(error.faults()[1], "file: missing is missing: expected a whole number from 1 to 1048576");
+    EXPECT_EQ(error.faults()[2], "file: b is \"x\": supported: y, z");
+  }
+  EXPECT_THROW(ConfigReader(json::array(), "file"), Error);
+}
+
+}  // namespace
+}  // namespace easel

@@ -1,0 +1,164 @@
+#include "easel/unet.h"
+
+#include "support/golden.h"
+
+namespace easel {
+namespace {
+
+using namespace testing;
+
+UNetSpec spec_of(const std::string& model) { return UNetSpec::from_json(config(model, "unet"), model); }
+
+TEST(UNet, EqualsTheReference) {
+  for (const std::string& model : tiny_models()) {
+    const UNet unet(weights("unet"), spec_of(model));
+    const SourcePtr golden = stages(model);
+    for (const std::string size : {"odd", "even"}) {
+      const auto load = [&](const char* what) { return golden->load("unet." + size + "." + what); };
+      const Tensor out = unet(load("sample"), load("timestep").item<double>(), golden->load("unet.context"));
+      expect_stage(model + " " + size, out, load("out"));
+    }
+  }
+}
+
+// The tiny model's weights with one of them zeroed.
+class WithoutOne : public WeightSource {
+ public:
+  explicit WithoutOne(std::string name) : name_(std::move(name)) {}
+  std::vector<std::string> names() const override { return {}; }
+  std::optional<TensorInfo> info(const std::string&) const override { return std::nullopt; }
+  Tensor load(const std::string& name) const override { return drawn().at(name); }
+  Tensor load(const std::string& name, at::IntArrayRef shape) const override {
+    Tensor& tensor = drawn()[name];
+    if (!tensor.defined()) tensor = random_weight("unet/" + name, shape, 0);
+    return name == name_ ? at::zeros_like(tensor) : tensor;
+  }
+  std::string describe() const override { return "the tiny model"; }
+
+ private:
+  // Drawn once: 200 networks are built from the same numbers.
+  static std::map<std::string, Tensor>& drawn() {
+    static std::map<std::string, Tensor> tensors;
+    return tensors;
+  }
+  std::string name_;
+};
+
+// A bias, a skip or a norm that is left out must show in the parity test: the weights are drawn for that.
+TEST(UNet, EveryTensorMatters) {
+  const UNetSpec spec = spec_of("sd1-odd");
+  const SourcePtr golden = stages("sd1-odd");
+  const auto out_of = [&](const std::string& without) {
+    const UNet unet(Weights(std::make_shared<WithoutOne>(without), at::kCPU, at::kFloat), spec);
+    const Tensor sample = golden->load("unet.odd.sample").narrow(0, 0, 1),
+                 context = golden->load("unet.context").narrow(0, 0, 1);
+    return unet(sample, golden->load("unet.odd.timestep").item<double>(), context);
+  };
+  const Tensor want = golden->load("unet.odd.out").narrow(0, 0, 1);
+  ASSERT_LE(relative_difference(out_of("none"), want), kStageTolerance);
+  const Weights shapes(nullptr, at::kMeta, at::kFloat);
+  UNet{shapes, spec};
+  for (const auto& [name, shape] : shapes.binding().asked)
+    EXPECT_GT(relative_difference(out_of(name), want), 5 * kStageTolerance) << name;
+}
+
+TEST(UNet, TimestepEmbeddingEqualsTheReference) {
+  for (const std::string& model : tiny_models()) {
+    const UNetSpec spec = spec_of(model);
+    const SourcePtr golden = stages(model);
+    const Tensor timesteps = golden->load("unet.time.timesteps"), want = golden->load("unet.time.proj");
+    for (int64_t i = 0; i < timesteps.size(0); ++i) {
+      const Tensor got = timestep_embedding(timesteps[i].item<double>(), spec.levels.front().channels,
+                                            spec.flip_sin_to_cos, spec.freq_shift);
+      EXPECT_LE((got[0] - want[i]).abs().max().item<double>(), 1e-4) << model << " t " << timesteps[i];
+    }
+  }
+}
+
+TEST(UNet, BatchRowsDoNotMix) {
+  const UNet unet(weights("unet"), spec_of("sd1"));
+  const Tensor x = at::randn({2, 4, 9, 7}), context = at::randn({2, 77, 32});
+  const Tensor both = unet(x, 500, context);
+  for (int64_t i = 0; i < 2; ++i)
+    EXPECT_LE(relative_difference(unet(x.narrow(0, i, 1), 500, context.narrow(0, i, 1)), both.narrow(0, i, 1)), 1e-4);
+}
+
+TEST(UNet, SmallestAndOddSizes) {
+  const UNet unet(weights("unet"), spec_of("sd1"));
+  for (const int64_t height : {1, 2, 3, 8, 13}) {
+    for (const int64_t width : {1, 5, 16}) {
+      const Tensor out = unet(at::randn({1, 4, height, width}), 10, at::randn({1, 77, 32}));
+      EXPECT_EQ(to_string(out.sizes()), to_string({1, 4, height, width}));
+      EXPECT_TRUE(at::isfinite(out).all().item<bool>());
+    }
+  }
+}
+
+TEST(UNet, HalfPrecisionIsNear) {
+  const UNetSpec spec = spec_of("sd1");
+  const SourcePtr golden = stages("sd1");
+  const auto load = [&](const char* what) { return golden->load(std::string("unet.even.") + what); };
+  for (const auto [dtype, tolerance] : {std::pair{at::kBFloat16, 0.1}, std::pair{at::kHalf, 0.02}}) {
+    const UNet unet(weights("unet", dtype), spec);
+    const Tensor out =
+        unet(load("sample").to(dtype), load("timestep").item<double>(), golden->load("unet.context").to(dtype));
+    EXPECT_EQ(out.scalar_type(), dtype);
+    EXPECT_LE(relative_difference(out.to(at::kFloat), load("out")), tolerance) << dtype;
+  }
+}
+
+TEST(UNet, FullSizeKeysAndShapes) {
+  const Weights shapes(nullptr, at::kMeta, at::kFloat);
+  UNet{shapes,
+       UNetSpec::from_json(read(std::filesystem::path(EASEL_SOURCE_DIR) / "models/specs/sd15/unet.json"), "sd15")};
+  const json want = read(data("golden/keys.sd15.json")).at("unet");
+  EXPECT_EQ(want.size(), 686u);
+  EXPECT_EQ(json(shapes.binding().asked), want);
+}
+
+TEST(UNetSpec, RefusesByName) {
+  const auto refused = [](const std::string& field, const json& value, const std::string& word) {
+    json file = config("sd1", "unet");
+    file[field] = value;
+    try {
+      UNetSpec::from_json(file, "unet/config.json");
+      ADD_FAILURE() << field << " " << value << " was accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kFile);
+      EXPECT_NE(std::string(error.what()).find("unet/config.json: " + field), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
+    }
+  };
+  refused("time_cond_proj_dim", 256, "only null");
+  refused("class_embed_type", "timestep", "only null");
+  refused("addition_embed_type", "text_time", "only null");
+  refused("act_fn", "gelu", "only \"silu\"");
+  refused("dual_cross_attention", true, "only false");
+  refused("resnet_time_scale_shift", "scale_shift", "default");
+  refused("conv_in_kernel", 5, "only 3");
+  refused("down_block_types", {"DownBlock2D"}, "as many as");
+  refused("down_block_types", {"AttnDownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D"}, "CrossAttnDownBlock2D");
+  refused("block_out_channels", "32", "list");
+  refused("block_out_channels", {0, 1, 2, 3}, "list");
+  refused("norm_num_groups", 7, "divide");
+  refused("attention_head_dim", 7, "divide");
+  refused("attention_head_dim", {8, 8}, "list of 4");
+  refused("cross_attention_dim", nullptr, "whole number");
+  refused("cross_attention_dim", -1, "whole number");
+  refused("norm_eps", "small", "number");
+}
+
+TEST(UNetSpec, AllFaultsAtOnce) {
+  json file = config("sd1", "unet");
+  file["act_fn"] = "gelu";
+  file["norm_eps"] = "x";
+  try {
+    UNetSpec::from_json(file, "f");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.faults().size(), 2u);
+  }
+}
+
+}  // namespace
+}  // namespace easel

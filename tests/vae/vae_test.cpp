@@ -1,0 +1,101 @@
+#include "easel/vae.h"
+
+#include "support/golden.h"
+
+namespace easel {
+namespace {
+
+using namespace testing;
+
+VaeSpec spec_of(const std::string& model) { return VaeSpec::from_json(config(model, "vae"), model); }
+
+TEST(Vae, DecodeEqualsTheReference) {
+  for (const std::string& model : tiny_models()) {
+    const VaeSpec spec = spec_of(model);
+    const VaeDecoder decoder(weights("vae"), spec);
+    // The reference's latent is the network's own, already divided by the factor.
+    const Tensor latent = stages(model)->load("vae.decode.latent") * spec.scaling_factor;
+    expect_stage(model, decoder(latent), stages(model)->load("vae.decode.out"));
+  }
+}
+
+TEST(Vae, EncodeEqualsTheReference) {
+  for (const std::string& model : tiny_models()) {
+    const VaeSpec spec = spec_of(model);
+    const VaeEncoder encoder(weights("vae"), spec);
+    const LatentPosterior q = encoder(stages(model)->load("vae.encode.picture"));
+    expect_stage(model + " mean", q.mean, stages(model)->load("vae.encode.mean"));
+    expect_stage(model + " std", q.std, stages(model)->load("vae.encode.std"));
+    const Tensor noise = at::randn(q.mean.sizes());
+    const Tensor want = (q.mean + q.std * noise - spec.shift_factor) * spec.scaling_factor;
+    EXPECT_LE(relative_difference(encoder.sample(q, noise), want), 1e-6);
+  }
+}
+
+TEST(Vae, ShiftIsAddedAfterScaling) {
+  VaeSpec spec = spec_of("sd1-odd");
+  const Tensor latent = at::randn({1, 4, 6, 6});
+  const Tensor plain = VaeDecoder(weights("vae"), spec)(latent + 0.25 * spec.scaling_factor);
+  spec.shift_factor = 0.25;
+  EXPECT_LE(relative_difference(VaeDecoder(weights("vae"), spec)(latent), plain), 1e-5);
+}
+
+TEST(Vae, OldAttentionNames) {
+  const VaeSpec spec = spec_of("sd1");
+  const Weights shapes(nullptr, at::kMeta, at::kFloat);
+  VaeDecoder(shapes, spec), VaeEncoder(shapes, spec);
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const auto& [name, shape] : shapes.binding().asked) {
+    std::string old = name;
+    for (const auto& [now, then] :
+         {std::pair{"to_q", "query"}, {"to_k", "key"}, {"to_v", "value"}, {"to_out.0", "proj_attn"}}) {
+      if (const auto at = old.find(now); at != std::string::npos) old.replace(at, std::string(now).size(), then);
+    }
+    tensors.emplace_back(old, random_weight("vae/" + name, shape, 0));
+  }
+  const auto file = std::filesystem::path(::testing::TempDir()) / "easel-old-names.safetensors";
+  write_safetensors(file, tensors);
+  const Weights w(open_safetensors(file), at::kCPU, at::kFloat);
+  const VaeDecoder decoder(w, spec);
+  const VaeEncoder encoder(w, spec);
+  EXPECT_NO_THROW(w.finish("vae", [](const std::string&) { return false; }));
+  const Tensor latent = stages("sd1")->load("vae.decode.latent") * spec.scaling_factor;
+  expect_stage("old names", decoder(latent), stages("sd1")->load("vae.decode.out"));
+  std::filesystem::remove(file);
+}
+
+TEST(Vae, FullSizeKeysAndShapes) {
+  const Weights shapes(nullptr, at::kMeta, at::kFloat);
+  const VaeSpec spec =
+      VaeSpec::from_json(read(std::filesystem::path(EASEL_SOURCE_DIR) / "models/specs/sd15/vae.json"), "sd15");
+  VaeDecoder(shapes, spec), VaeEncoder(shapes, spec);
+  const json want = read(data("golden/keys.sd15.json")).at("vae");
+  EXPECT_EQ(want.size(), 248u);
+  EXPECT_EQ(json(shapes.binding().asked), want);
+  EXPECT_EQ(spec.factor(), 8);
+  EXPECT_EQ(spec.scaling_factor, 0.18215);
+}
+
+TEST(VaeSpec, RefusesByName) {
+  for (const auto& [field, value] : std::vector<std::pair<std::string, json>>{{"act_fn", "relu"},
+                                                                              {"latents_mean", {0, 1, 2, 3}},
+                                                                              {"down_block_types", {"DownBlock2D"}},
+                                                                              {"scaling_factor", 0},
+                                                                              {"scaling_factor", "big"},
+                                                                              {"norm_num_groups", 7},
+                                                                              {"latent_channels", 0},
+                                                                              {"block_out_channels", json::array()}}) {
+    json file = config("sd1", "vae");
+    file[field] = value;
+    try {
+      VaeSpec::from_json(file, "vae/config.json");
+      ADD_FAILURE() << field << " " << value << " was accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kFile);
+      EXPECT_NE(std::string(error.what()).find("vae/config.json: " + field), std::string::npos) << error.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace easel
