@@ -101,6 +101,7 @@ class Outputs {
 
   OutputOptions options_;
   int64_t pictures_;
+  Faults faults_;  // of the options alone
   NameTemplate template_;
   int64_t next_index_ = 0;  // of names without -o
 };

@@ -12,8 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// ---- writing
-// ----------------------------------------------------------------------------------------------------------
+// ---- writing -------------------------------------------------------------------------------------------------------
 
 bool is_keyword(std::string_view latin1) {
   const auto printable = [](char c) {
@@ -41,8 +40,7 @@ void append_text_chunk(std::string& out, const PngText& entry) {
   }
 }
 
-// ---- reading
-// ----------------------------------------------------------------------------------------------------------
+// ---- reading -------------------------------------------------------------------------------------------------------
 
 // Takes the part up to the next NUL from `data`.
 std::string_view take_field(std::string_view& data, const std::string& chunk, const fs::path& file) {

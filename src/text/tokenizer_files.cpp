@@ -324,7 +324,8 @@ class SpecialTokens {
   void read_added_json(const fs::path& file, const json& object) {
     for (const auto& [token, id] : object.items()) {
       if (!id.is_number_integer()) fail(file, in_quotes(token), "expected an integer id, got " + shown(id));
-      declared_[id.get<int64_t>()] = {{token, !is_special(token)}, file};
+      AddedToken added = {token, !is_special(token)};
+      declared_[id.get<int64_t>()] = {std::move(added), file};
     }
   }
 

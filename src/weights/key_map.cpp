@@ -40,7 +40,11 @@ class Words {
   }
   // Empty beyond the last one.
   std::string operator[](std::size_t i) const { return i < words_.size() ? words_[i] : ""; }
-  int64_t number(std::size_t i) const { return std::stoll(words_.at(i)); }
+  int64_t number(std::size_t i) const {
+    const std::string word = (*this)[i];
+    TORCH_CHECK(!word.empty() && word.find_first_not_of("0123456789") == std::string::npos, "no LDM name: ", from(0));
+    return std::stoll(word);
+  }
   std::string from(std::size_t i) const {
     std::string rest = (*this)[i];
     while (++i < words_.size()) rest += "." + words_[i];

@@ -45,13 +45,13 @@ const SamplerRow& row_of(const std::string& class_name) {
   throw std::logic_error("no row for " + class_name);
 }
 
-struct Run {
+struct SampledRun {
   std::vector<Tensor> latents;  // one per network call
   std::vector<Step> steps;
   double init_scale;
 };
 
-Run run(const json& group, int steps) {
+SampledRun run(const json& group, int steps) {
   const SchedulerConfig config = SchedulerConfig::from_json(group.at("fields"), "golden");
   const SamplerOptions options{.steps = steps, .eta = group.at("eta").get<double>(), .prediction = {}};
   const auto sampler = row_of(group.at("class")).make(config, options);
@@ -60,13 +60,13 @@ Run run(const json& group, int steps) {
   const NoiseSource noise = [&](at::IntArrayRef shape) { return at::randn(shape, generator); };
   const auto shape = golden().document.at("shape").get<Shape>();
   const Tensor x = noise(shape) * sampler->init_scale();
-  Run result{{}, sampler->steps(), sampler->init_scale()};
+  SampledRun result{{}, sampler->steps(), sampler->init_scale()};
   const Denoiser denoise = make_denoiser(analytic_network(group.at("channels")), sampler->prediction());
   sampler->sample(denoise, x, noise, [&](int, const Tensor& latent) { result.latents.push_back(latent); });
   return result;
 }
 
-double largest_difference(const Run& got, const Tensor& expected) {
+double largest_difference(const SampledRun& got, const Tensor& expected) {
   const auto stored = static_cast<std::size_t>(expected.size(0));  // all calls, or the last alone
   double largest = 0;
   for (std::size_t i = 0; i < stored; ++i) {
@@ -92,7 +92,7 @@ TEST(Parity, EverySamplerEveryCall) {
       const int steps = reference.at("steps");
       SCOPED_TRACE(group.at("class").get<std::string>() + " " + group.at("fields").dump() + " eta " +
                    group.at("eta").dump() + " steps " + std::to_string(steps));
-      const Run got = run(group, steps);
+      const SampledRun got = run(group, steps);
       const auto t = reference.at("t").get<std::vector<double>>();
       ASSERT_EQ(got.steps.size(), t.size());
       ASSERT_EQ(got.latents.size(), t.size());

@@ -1,0 +1,151 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <set>
+#include <unordered_map>
+
+#include "batch/numbered_names.h"
+#include "easel/batch.h"
+
+namespace easel {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::size_t kLongestName = 255;  // NAME_MAX of Linux's file systems, in bytes
+constexpr std::size_t kFaultsShown = 10;
+
+// Endings that promise another format than the one that is written.
+bool names_another_format(const fs::path& file) {
+  constexpr std::array kOthers = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jxl", ".ppm"};
+  std::string ending = file.extension().string();
+  for (char& c : ending) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return std::find(kOthers.begin(), kOthers.end(), ending) != kOthers.end();
+}
+
+// What is wrong with the options by themselves; empty when nothing is.
+std::string fault_of_output(const OutputOptions& options) {
+  if (!options.output)
+    return options.overwrite ? "--overwrite has no effect without -o: a free name is chosen then" : "";
+  const fs::path name = *options.output;
+  if (name.empty()) return "-o: the name is empty";
+  if (!name.has_filename()) return "-o " + name.string() + " names a folder: --outdir is the option for that";
+  if (names_another_format(name)) return "-o " + name.string() + ": pictures are written as PNG; name it .png";
+  return "";
+}
+
+std::string fault_of_outdir(const OutputOptions& options) {
+  if (!options.outdir) return "";
+  if (options.outdir->empty()) return "--outdir: the name is empty";
+  if (options.output && fs::path(*options.output).is_absolute())
+    return "--outdir has no effect: -o " + *options.output + " is an absolute path";
+  return "";
+}
+
+// What stands in the way of a picture at `path`; empty when nothing does.
+std::string obstacle(const fs::path& path, bool overwrite) {
+  const auto too_long =
+      std::find_if(path.begin(), path.end(), [](const fs::path& part) { return part.native().size() > kLongestName; });
+  if (too_long != path.end())
+    return "-o: a name of " + std::to_string(too_long->native().size()) + " bytes is too long, at most " +
+           std::to_string(kLongestName) + ": " + too_long->string() + " ({prompt:20} takes 20 characters)";
+  std::error_code error;
+  const fs::file_status there = fs::status(path, error);
+  if (fs::is_directory(there)) return path.string() + " is a folder: --outdir is the option for that";
+  if (fs::exists(there) && !fs::is_regular_file(there))
+    return path.string() + " is a device or a pipe: -o - writes to standard output";
+  if (!overwrite && fs::exists(fs::symlink_status(path, error)))
+    return path.string() + " exists: --overwrite replaces it";
+  return "";
+}
+
+void check_folder(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::exists(folder, error))
+    throw Error(ErrorKind::kFile, "there is no folder " + folder.string(),
+                "make it first: mkdir -p " + folder.string());
+  if (!fs::is_directory(folder, error)) throw Error(ErrorKind::kFile, folder.string() + " is not a folder");
+  if (::access(folder.c_str(), W_OK | X_OK) != 0)
+    throw Error(ErrorKind::kFile, "folder " + folder.string() + " cannot be written to: " + std::strerror(errno));
+}
+
+fs::path folder_of(const fs::path& file) { return file.has_parent_path() ? file.parent_path() : fs::path("."); }
+
+}  // namespace
+
+Outputs::Outputs(OutputOptions options, int64_t pictures, Faults& faults)
+    : options_(std::move(options)),
+      pictures_(pictures),
+      template_(options_.output.value_or(kNumberedName), "-o", faults_) {
+  for (const std::string& fault : {fault_of_output(options_), fault_of_outdir(options_)}) {
+    if (!fault.empty()) faults_.add(fault);
+  }
+  if (pictures_ > 1 && !template_.has("index") && !template_.has("seed"))
+    faults_.add("-o " + *options_.output + ": " + std::to_string(pictures_) +
+                " pictures need {index} or {seed} in the name");
+  for (const std::string& fault : faults_.list()) faults.add(fault);
+}
+
+bool Outputs::needs_checkpoint() const { return template_.has("sampler") || template_.has("model"); }
+
+fs::path Outputs::path_of(const NameFacts& facts) const {
+  return fs::path(options_.outdir.value_or("")) / template_(facts);
+}
+
+void Outputs::check_targets(const std::function<NameFacts(int64_t)>& facts_of, Faults& faults) const {
+  if (!options_.output || !faults_.empty()) return;
+  std::unordered_map<std::string, int64_t> taken;
+  std::size_t found = 0;
+  const auto fault = [&](const std::string& text) {
+    if (++found <= kFaultsShown) faults.add(text);
+  };
+  for (int64_t i = 0; i < pictures_; ++i) {
+    const fs::path path = path_of(facts_of(i));
+    const auto [entry, is_new] = taken.emplace(path.string(), i);
+    if (!is_new) {
+      fault("-o: pictures " + std::to_string(entry->second) + " and " + std::to_string(i) + " would both be " +
+            path.string() + ": put {index} in the name");
+    } else if (const std::string text = obstacle(path, options_.overwrite); !text.empty()) {
+      fault(text);
+    }
+  }
+  if (found > kFaultsShown) faults.add("and " + std::to_string(found - kFaultsShown) + " more such names");
+}
+
+void Outputs::prepare(const std::function<NameFacts(int64_t)>& facts_of) {
+  if (options_.outdir) {
+    std::error_code error;
+    fs::create_directories(*options_.outdir, error);
+    if (error) throw Error(ErrorKind::kFile, "--outdir " + *options_.outdir + ": " + error.message());
+  }
+  std::set<fs::path> folders;
+  if (!options_.output) folders.insert(folder_of(path_of({})));
+  for (int64_t i = 0; options_.output && i < pictures_; ++i) folders.insert(folder_of(path_of(facts_of(i))));
+  for (const fs::path& folder : folders) check_folder(folder);
+  if (!options_.output) next_index_ = next_free_index(*folders.begin());
+}
+
+fs::path Outputs::write(const NameFacts& facts, std::string_view bytes) {
+  if (options_.output) {
+    const fs::path path = path_of(facts);
+    write_file_atomically(path, bytes, options_.overwrite);
+    return path;
+  }
+  for (NameFacts numbered = facts;;) {
+    numbered.index = next_index_++;
+    const fs::path path = path_of(numbered);
+    try {
+      write_file_atomically(path, bytes, /*overwrite=*/false);
+      return path;
+    } catch (const Error&) {  // another process may have taken the name meanwhile: on to the next
+      std::error_code error;
+      if (!fs::exists(fs::symlink_status(path, error))) throw;
+    }
+  }
+}
+
+}  // namespace easel

@@ -1,0 +1,82 @@
+// easel: the first word chooses the command; every fault ends as lines on standard error and an exit code.
+#include <c10/util/Exception.h>
+
+#include <new>
+
+#include "cli/commands.h"
+#include "cli/results.h"
+#include "cli/signals.h"
+#include "easel/core.h"
+
+namespace easel::cli {
+
+const std::vector<Command>& command_table() {
+  static const std::vector<Command> commands = {
+      {"generate", "draw pictures; the command when none is named", generate},
+      {"samplers", "list the samplers", samplers},
+  };
+  return commands;
+}
+
+namespace {
+
+int dispatch(const Arguments& arguments) {
+  if (!arguments.empty()) {
+    for (const Command& command : command_table()) {
+      if (arguments.front() == command.name) return command.run({arguments.begin() + 1, arguments.end()});
+    }
+  }
+  return generate(arguments);
+}
+
+int report(const Error& error) {
+  for (const std::string& fault : error.faults()) log::error(fault);
+  if (!error.hint().empty()) log::note(error.hint());
+  return error.exit_code();
+}
+
+int report_out_of_memory(const std::string& what) {
+  return report(
+      Error(ErrorKind::kMemory, "out of memory: " + what, "a smaller -W and -H needs less; so does --dtype bf16"));
+}
+
+// libtorch's message: the first line says what, the rest where.
+int report(const c10::Error& error) {
+  const std::string what = error.what_without_backtrace();
+  const std::string first_line = what.substr(0, what.find('\n'));
+  // The CPU allocator's failure has no type of its own.
+  if (what.find("not enough memory") != std::string::npos) return report_out_of_memory(first_line);
+  log::error("internal error: " + first_line);
+  log::verbose(error.what());
+  return static_cast<int>(ErrorKind::kInternal);
+}
+
+int run(const Arguments& arguments) {
+  try {
+    return dispatch(arguments);
+  } catch (const Interrupted& interrupted) {
+    return interrupted.exit_code();
+  } catch (const Error& error) {
+    return report(error);
+  } catch (const c10::OutOfMemoryError& error) {
+    const std::string what = error.what_without_backtrace();
+    return report_out_of_memory(what.substr(0, what.find('\n')));
+  } catch (const c10::Error& error) {
+    return report(error);
+  } catch (const std::bad_alloc&) {
+    return report_out_of_memory("the system gave no more");
+  } catch (const std::exception& error) {
+    log::error(std::string("internal error: ") + error.what());
+    return static_cast<int>(ErrorKind::kInternal);
+  }
+}
+
+}  // namespace
+
+}  // namespace easel::cli
+
+int main(int argc, char** argv) {
+  easel::cli::claim_standard_descriptors();
+  easel::cli::install_signal_handlers();
+  return easel::cli::run({argv + 1, argv + argc});
+}
