@@ -25,7 +25,5 @@ if(_build_cuda)
   # libtorch_cuda must stay NEEDED although nothing here calls it: loading it registers ATen's CUDA hooks and kernels.
   target_link_libraries(easel_cuda PRIVATE "-Wl,--no-as-needed,--allow-shlib-undefined,--unresolved-symbols=ignore-in-shared-libs"
                                            ${LibTorch_CUDA_LIBRARY} ${LibTorch_C10_LIBRARY})
-  if(TARGET easel)
-    add_dependencies(easel easel_cuda)
-  endif()
+  add_dependencies(easel easel_cuda)
 endif()

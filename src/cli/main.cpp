@@ -45,7 +45,8 @@ int report(const c10::Error& error) {
   const std::string what = error.what_without_backtrace();
   const std::string first_line = what.substr(0, what.find('\n'));
   // The CPU allocator's failure has no type of its own.
-  if (what.find("not enough memory") != std::string::npos) return report_out_of_memory(first_line);
+  if (const std::size_t at = first_line.find("DefaultCPUAllocator: "); at != std::string::npos)
+    return report_out_of_memory(first_line.substr(at));
   log::error("internal error: " + first_line);
   log::verbose(error.what());
   return static_cast<int>(ErrorKind::kInternal);

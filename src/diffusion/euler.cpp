@@ -11,8 +11,10 @@ class Euler final : public SigmaSampler {
 
   Tensor sample(const Denoiser& denoise, Tensor x, const NoiseSource&, const OnStep& on_step) const override {
     for (std::size_t i = 0; i < steps_.size(); ++i) {
-      const Tensor dx_dsigma = denoise(x, steps_[i]).eps;  // eq. 3
-      x = x + (sigma_[i + 1] - sigma_[i]) * dx_dsigma;
+      // With alpha = 1, x = x0 + sigma·eps and dx/dσ = eps (eq. 3), so x + (σ_next − σ)·dx/dσ is this, without the loss
+      // of three digits where σ is 4096 (zero-terminal SNR).
+      const Prediction p = denoise(x, steps_[i]);
+      x = p.x0 + sigma_[i + 1] * p.eps;
       report(on_step, i, x);
     }
     return x;

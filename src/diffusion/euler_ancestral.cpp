@@ -18,8 +18,8 @@ class EulerAncestral final : public SigmaSampler {
       const double sigma_up = std::sqrt(to * to * (from * from - to * to) / (from * from));
       const double sigma_down = std::sqrt(to * to - sigma_up * sigma_up);
 
-      const Tensor dx_dsigma = denoise(x, steps_[i]).eps;
-      x = x + (sigma_down - from) * dx_dsigma;
+      const Prediction p = denoise(x, steps_[i]);
+      x = p.x0 + sigma_down * p.eps;  // as in euler.cpp
       // diffusers draws in the last step too, where sigma_up is 0: the stream stays in step with it.
       x = x + sigma_up * draw(noise, x);
       report(on_step, i, x);

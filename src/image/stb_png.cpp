@@ -1,5 +1,7 @@
 #include "image/stb_png.h"
 
+#include <zlib.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -17,6 +19,25 @@ void* limited_realloc(void* block, std::size_t size) {
   return limit_was_hit ? nullptr : std::realloc(block, size);
 }
 
+// In place of stb's own compressor, which knows fixed trees only. Run-length matching after PNG's filters: against
+// stb's fastest level a 512x512 photograph takes 18 ms instead of 39 and 490 kB instead of 681.
+unsigned char* zlib_compress(unsigned char* data, int size, int* packed_size, int) {
+  z_stream stream{};
+  if (deflateInit2(&stream, Z_BEST_SPEED, Z_DEFLATED, MAX_WBITS, MAX_MEM_LEVEL, Z_RLE) != Z_OK) return nullptr;
+  const uLong bound = deflateBound(&stream, static_cast<uLong>(size));
+  auto* packed = static_cast<unsigned char*>(std::malloc(bound));  // stb frees it
+  if (packed != nullptr) {
+    stream.next_in = data;
+    stream.avail_in = static_cast<uInt>(size);
+    stream.next_out = packed;
+    stream.avail_out = static_cast<uInt>(bound);
+    deflate(&stream, Z_FINISH);
+    *packed_size = static_cast<int>(stream.total_out);
+  }
+  deflateEnd(&stream);
+  return packed;
+}
+
 }  // namespace
 
 #define STBI_MALLOC(size) std::malloc(size)
@@ -28,20 +49,14 @@ void* limited_realloc(void* block, std::size_t size) {
 #define STBI_NO_STDIO
 #include <stb_image.h>
 
+#define STBIW_ZLIB_COMPRESS zlib_compress
+#define STBIW_CRC32(bytes, size) static_cast<unsigned int>(crc32(0, bytes, static_cast<uInt>(size)))
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_STATIC
 #define STBI_WRITE_NO_STDIO
 #include <stb_image_write.h>
 
 namespace easel::png {
-
-namespace {
-
-// stb's least, against its default 8: a 512x512 photograph in 39 ms instead of 44, 0.5 % larger (1.5 % on flat
-// drawings).
-[[maybe_unused]] const int level_set_once = (stbi_write_png_compression_level = 5);
-
-}  // namespace
 
 std::string compress(const Image& image) {
   std::string bytes;

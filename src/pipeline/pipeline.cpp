@@ -144,6 +144,7 @@ Picture Pipeline::generate(const Request& r, const OnProgress& on_progress) {
   Stages& s = *stages_;
   Picture picture;
   picture.precision = s.own.precision();
+  check_memory(s.checkpoint, r, s.own.precision(), s.own.bytes_to_load());
 
   Tensor latent = s.sample(s.own, r, on_progress, picture.timings);
   if (!is_finite(latent) && picture.precision.unet != at::kFloat) {

@@ -56,6 +56,29 @@ Weights StageSet::open(Part part, at::ScalarType dtype) const {
   return Weights(open_weights(checkpoint_, part, is_half(dtype)), precision_.device, dtype);
 }
 
+namespace {
+
+// Of the networks that `build` binds, in this dtype.
+template <class Build>
+int64_t bytes_of(at::ScalarType dtype, Build&& build) {
+  const Weights shapes(nullptr, at::kMeta, dtype);
+  build(shapes);
+  int64_t values = 0;
+  for (const auto& [name, shape] : shapes.binding().asked) values += c10::multiply_integers(shape);
+  return values * static_cast<int64_t>(c10::elementSize(dtype));
+}
+
+}  // namespace
+
+int64_t StageSet::bytes_to_load() const {
+  const Checkpoint& c = checkpoint_;
+  int64_t bytes = 0;
+  if (!text_encoder_) bytes += bytes_of(precision_.text, [&](const Weights& w) { ClipTextEncoder(w, c.text_encoder); });
+  if (!unet_) bytes += bytes_of(precision_.unet, [&](const Weights& w) { UNet(w, c.unet); });
+  if (!vae_decoder_) bytes += bytes_of(precision_.vae, [&](const Weights& w) { VaeDecoder(w, c.vae); });
+  return bytes;
+}
+
 const ClipTextEncoder& StageSet::text_encoder(double* seconds) {
   if (!text_encoder_) {
     const double start = now_seconds();

@@ -16,6 +16,9 @@ class StageSet {
 
   const Precision& precision() const { return precision_; }
 
+  // Of the stages that a picture still needs.
+  int64_t bytes_to_load() const;
+
   // Hidden states by prompt and clip skip; a batch repeats its negative prompt, and often its prompts.
   std::map<std::pair<std::string, int64_t>, Tensor> encoded;
 
@@ -35,6 +38,11 @@ std::vector<std::string> stored_names(const Checkpoint& checkpoint, Part part);
 // Every tensor of every part accounted for before one is read: throws Error(kFile) naming all that are missing,
 // misshapen or unexpected.
 void audit(const Checkpoint& checkpoint, bool prefer_half);
+
+// Throws Error(kMemory) with both numbers when the picture cannot fit beside what is loaded. An estimate from below:
+// what it refuses would not have fitted.
+void check_memory(const Checkpoint& checkpoint, const Request& resolved, const Precision& precision,
+                  int64_t bytes_to_load);
 
 std::unique_ptr<Sampler> make_sampler(const Request& resolved, const Checkpoint& checkpoint);
 

@@ -365,6 +365,19 @@ TEST(Picture, OverflowInFloatIsAFault) {
       {"the VAE", "not finite"}, [&] { draw(folder); }, ErrorKind::kPicture);
 }
 
+TEST(Picture, WhatCannotFitIsRefusedBeforeTheFirstStep) {
+  const TinyCheckpoints tiny;
+  const Precision f32 = resolve_precision("cpu", DtypeChoice::kF32);
+  Pipeline pipeline(open_checkpoint(tiny.folder("sd1")), f32);
+  Request request;
+  request.prompt = "a";
+  request.seed = 1;
+  request.width = request.height = 16384;
+  const auto start = [&] { pipeline.generate(resolve(request, pipeline.checkpoint(), f32)); };
+  if (available_memory_bytes() > int64_t{130} << 30) GTEST_SKIP() << "this machine could draw it";
+  expect_fault({"16384x16384 needs about", "are available", "-W and -H"}, start, ErrorKind::kMemory);
+}
+
 // ---- resolving ----------------------------------------------------------------------------------------------------
 
 Request resolved(const fs::path& folder, const std::function<void(Request&)>& change) {

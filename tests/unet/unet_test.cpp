@@ -98,7 +98,7 @@ TEST(UNet, HalfPrecisionIsNear) {
   const UNetSpec spec = spec_of("sd1");
   const SourcePtr golden = stages("sd1");
   const auto load = [&](const char* what) { return golden->load(std::string("unet.even.") + what); };
-  for (const auto [dtype, tolerance] : {std::pair{at::kBFloat16, 0.1}, std::pair{at::kHalf, 0.02}}) {
+  for (const auto& [dtype, tolerance] : {std::pair{at::kBFloat16, 0.1}, std::pair{at::kHalf, 0.02}}) {
     const UNet unet(weights("unet", dtype), spec);
     const Tensor out =
         unet(load("sample").to(dtype), load("timestep").item<double>(), golden->load("unet.context").to(dtype));
