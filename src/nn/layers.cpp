@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "easel/nn.h"
+#include "nn/cpu/group_norm.h"
 
 namespace easel {
 
@@ -24,12 +25,14 @@ GroupNorm::GroupNorm(const Weights& w, int64_t channels, int64_t groups_, double
     : weight(w.get("weight", {channels})), bias(w.get("bias", {channels})), groups(groups_), eps(eps_) {}
 
 Tensor GroupNorm::operator()(const Tensor& x) const {
+  if (cpu::can_group_norm(x)) return cpu::group_norm(x, groups, weight, bias, eps, cpu::Activation::kNone);
   const Tensor y = at::group_norm(x, groups, weight, bias, eps);
   // CUDA's native_group_norm returns the contiguous layout.
   return x.device().is_cuda() ? y.contiguous(at::MemoryFormat::ChannelsLast) : y;
 }
 
 Tensor GroupNorm::silu(const Tensor& x) const {
+  if (cpu::can_group_norm(x)) return cpu::group_norm(x, groups, weight, bias, eps, cpu::Activation::kSilu);
   Tensor y = (*this)(x);
   return at::silu_(y);
 }

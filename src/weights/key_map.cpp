@@ -1,5 +1,6 @@
 // diffusers' names → those of CompVis' latent-diffusion, whose SD1.x checkpoints are single files
 // (scripts/convert_original_stable_diffusion_to_diffusers.py in diffusers goes the other way).
+#include <algorithm>
 #include <array>
 
 #include "easel/weights.h"

@@ -1,5 +1,7 @@
 #include "easel/weights.h"
 
+#include <algorithm>
+
 #include "easel/runtime.h"
 #include "weights/dtypes.h"
 #include "weights/fault_list.h"

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "nn/cpu/group_norm.h"
 #include "support/golden.h"
 
 namespace easel {
@@ -12,16 +13,47 @@ using namespace testing;
 
 Weights random_weights() { return Weights(random_source("nn/", 3, at::kFloat), at::kCPU, at::kFloat); }
 
+// The fast kernel against the definition in float64, over sizes that leave rests in every loop.
 TEST(GroupNorm, IsTheDefinitionAndKeepsTheLayout) {
-  const GroupNorm norm(random_weights() / "norm", 12, 3, 1e-5);
-  const Tensor x = (at::randn({2, 12, 5, 7}) * 3 + 1).contiguous(at::MemoryFormat::ChannelsLast);
-  const Tensor groups = x.reshape({2, 3, -1});
-  const Tensor centred = groups - groups.mean(-1, true);
-  const Tensor normed = (centred / (centred.square().mean(-1, true) + 1e-5).sqrt()).reshape(x.sizes());
-  const Tensor want = normed * norm.weight.view({1, 12, 1, 1}) + norm.bias.view({1, 12, 1, 1});
-  EXPECT_LE(relative_difference(norm(x), want), 1e-5);
-  EXPECT_LE(relative_difference(norm.silu(x), want * at::sigmoid(want)), 1e-5);
-  EXPECT_TRUE(norm.silu(x).is_contiguous(at::MemoryFormat::ChannelsLast));
+  for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 1e-6}, {at::kBFloat16, 4e-3}, {at::kHalf, 1e-3}}) {
+    for (const int64_t height : {1, 5, 33}) {
+      const GroupNorm norm(Weights(random_source("nn/", 3, at::kFloat), at::kCPU, dtype) / "norm", 12, 3, 1e-5);
+      const Tensor x = (at::randn({2, 12, height, 7}) * 3 + 1).to(dtype).contiguous(at::MemoryFormat::ChannelsLast);
+      const Tensor grouped = x.to(at::kDouble).reshape({2, 3, -1});
+      const Tensor centred = grouped - grouped.mean(-1, true);
+      const Tensor normed = (centred / (centred.square().mean(-1, true) + 1e-5).sqrt()).reshape(x.sizes());
+      const Tensor want =
+          normed * norm.weight.to(at::kDouble).view({1, 12, 1, 1}) + norm.bias.to(at::kDouble).view({1, 12, 1, 1});
+      EXPECT_LE(relative_difference(norm(x).to(at::kDouble), want), tolerance) << dtype << " " << height;
+      EXPECT_LE(relative_difference(norm.silu(x).to(at::kDouble), want * at::sigmoid(want)), tolerance) << dtype;
+      EXPECT_TRUE(norm.silu(x).is_contiguous(at::MemoryFormat::ChannelsLast));
+      EXPECT_EQ(norm.silu(x).scalar_type(), dtype);
+    }
+  }
+}
+
+TEST(GroupNorm, FarFromZeroAndNotFinite) {
+  const GroupNorm norm(random_weights() / "norm", 4, 2, 1e-5);
+  const Tensor far = (at::randn({1, 4, 40, 40}) + 100).contiguous(at::MemoryFormat::ChannelsLast);
+  const Tensor want =
+      at::group_norm(far.to(at::kDouble), 2, norm.weight.to(at::kDouble), norm.bias.to(at::kDouble), 1e-5);
+  EXPECT_LE(relative_difference(norm(far).to(at::kDouble), want), 1e-2);
+  Tensor spoiled = at::zeros({1, 4, 3, 3}).contiguous(at::MemoryFormat::ChannelsLast);
+  EXPECT_TRUE(at::isfinite(norm.silu(spoiled)).all().item<bool>());
+  spoiled[0][1][2][2] = NAN;
+  EXPECT_TRUE(at::isnan(norm.silu(spoiled)[0][1]).all().item<bool>());
+}
+
+TEST(GroupNorm, SiluOverItsWholeRange) {
+  // one channel of scale 1 and shift 0 by hand: the norm of a line is itself up to a factor
+  const Tensor line =
+      at::linspace(-120, 120, 4096, at::kFloat).view({1, 1, 64, 64}).contiguous(at::MemoryFormat::ChannelsLast);
+  const double spread = line.to(at::kDouble).std(/*unbiased=*/false).item<double>();
+  const Tensor weight = at::full({1}, spread), bias = at::zeros({1});
+  const Tensor got = cpu::group_norm(line, 1, weight, bias, 0.0, cpu::Activation::kSilu).to(at::kDouble);
+  const Tensor want = line.to(at::kDouble) * at::sigmoid(line.to(at::kDouble));
+  EXPECT_LE((got - want).abs().max().item<double>(), 2e-5);
+  EXPECT_TRUE(at::isfinite(got).all().item<bool>());
 }
 
 TEST(Attention, IsTheDefinition) {

@@ -44,7 +44,10 @@ TEST(Safetensors, EveryDtypeThereAndBack) {
     const Tensor got = source->load(name);
     EXPECT_EQ(got.scalar_type(), want.scalar_type()) << name;
     EXPECT_EQ(got.sizes(), want.sizes()) << name;
-    EXPECT_EQ(std::memcmp(got.data_ptr(), want.contiguous().data_ptr(), want.nbytes()), 0) << name;
+    const auto bytes = [](const Tensor& x) {
+      return std::string(static_cast<const char*>(x.contiguous().data_ptr()), x.nbytes());
+    };
+    EXPECT_TRUE(want.numel() == 0 || bytes(got) == bytes(want)) << name;
   }
   EXPECT_FALSE(source->info("nothing"));
   EXPECT_FALSE(source->load("nothing", {1}).defined());
