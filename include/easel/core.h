@@ -82,6 +82,10 @@ void set_status_line(std::string line);
 
 }  // namespace log
 
+// For messages: "a, b, c"; the shortest text that reads back as the same number ("20", "7.5").
+std::string listed(const std::vector<std::string>& words);
+std::string plain(double value);
+
 // The `count` words of `known` nearest to `word` (edit distance, prefixes first), for "did you mean".
 std::vector<std::string> nearest_names(std::string_view word, const std::vector<std::string>& known,
                                        std::size_t count = 3);

@@ -22,4 +22,7 @@ using Shape = std::vector<int64_t>;
 // "[2, 4, 64, 64]", for messages.
 std::string to_string(at::IntArrayRef shape);
 
+// A value of a file, cut at 60 characters, for messages.
+std::string shown(const json& value);
+
 }  // namespace easel

@@ -8,4 +8,9 @@ std::string to_string(at::IntArrayRef shape) {
   return text + "]";
 }
 
+std::string shown(const json& value) {
+  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  return text.size() > 60 ? text.substr(0, 57) + "..." : text;
+}
+
 }  // namespace easel

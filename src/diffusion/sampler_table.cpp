@@ -65,9 +65,9 @@ std::string normalised(std::string_view spelling) {
 }
 
 std::string names_of_rows() {
-  std::string names;
-  for (const SamplerRow& row : sampler_table()) names += (names.empty() ? "" : ", ") + row.name;
-  return names;
+  std::vector<std::string> names;
+  for (const SamplerRow& row : sampler_table()) names.push_back(row.name);
+  return listed(names);
 }
 
 }  // namespace
@@ -83,9 +83,8 @@ const SamplerRow& find_sampler(std::string_view spelling) {
       spellings.push_back(alias);
     }
   }
-  std::string nearest;
-  for (const std::string& name : nearest_names(spelling, spellings)) nearest += (nearest.empty() ? "" : ", ") + name;
-  throw Error(ErrorKind::kUsage, "unknown sampler '" + std::string(spelling) + "'; nearest: " + nearest,
+  throw Error(ErrorKind::kUsage,
+              "unknown sampler '" + std::string(spelling) + "'; nearest: " + listed(nearest_names(spelling, spellings)),
               "samplers: " + names_of_rows());
 }
 

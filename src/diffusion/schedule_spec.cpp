@@ -116,12 +116,6 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-std::string listed(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
-}
-
 bool within(const json& value, const Field& field) {
   return value.is_number() && value.get<double>() > field.low && value.get<double>() < field.high;
 }
@@ -149,11 +143,6 @@ std::string fault_of(const Field& field, const json& value) {
       return "expected a list of numbers between 0 and 1";
   }
   return "";
-}
-
-std::string shown(const json& value) {
-  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  return text.size() > 60 ? text.substr(0, 57) + "..." : text;
 }
 
 // use_dynamic_shifting: false, time_shift_type: "exponential" and flow_shift: 1.0 are what the DPM-Solver and UniPC

@@ -6,17 +6,6 @@ namespace easel {
 
 namespace {
 
-std::string shown(const json& value) {
-  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  return text.size() > 60 ? text.substr(0, 57) + "..." : text;
-}
-
-std::string listed(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
-}
-
 // Bounds every size a file can ask for, so that products of a few of them stay far from overflow.
 constexpr int64_t kLargest = int64_t{1} << 20;
 

@@ -17,9 +17,9 @@ const std::vector<FamilyRow>& family_table() {
 }
 
 std::string supported_families() {
-  std::string text;
-  for (const FamilyRow& row : family_table()) text += (text.empty() ? "" : ", ") + row.title;
-  return text;
+  std::vector<std::string> titles;
+  for (const FamilyRow& row : family_table()) titles.push_back(row.title);
+  return listed(titles);
 }
 
 std::filesystem::path models_folder() {

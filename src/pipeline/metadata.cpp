@@ -6,11 +6,6 @@ namespace easel {
 
 namespace {
 
-std::string plain(double value) {
-  const std::string text = json(value).dump();
-  return text.ends_with(".0") ? text.substr(0, text.size() - 2) : text;
-}
-
 // A1111's infotext: other programs read it, so its names and order are kept.
 std::string infotext(const Request& r, const std::string& hash, const Checkpoint& c) {
   std::string text = *r.prompt;

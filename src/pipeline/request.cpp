@@ -123,17 +123,6 @@ const RequestField* find_request_field(std::string_view name) {
 
 namespace {
 
-std::string plain(double value) {
-  std::string text = json(value).dump();
-  return text.ends_with(".0") ? text.substr(0, text.size() - 2) : text;
-}
-
-std::string shown(std::string_view text) {
-  constexpr std::size_t kLongest = 60;
-  std::string out(text.substr(0, kLongest));
-  return json(out + (text.size() > kLongest ? "..." : "")).dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
 // What was expected, as the end of a sentence.
 std::string expectation(const RequestField& field) {
   if (!field.words.empty()) {
@@ -227,7 +216,7 @@ void set_from_text(Request& request, const RequestField& field, std::string_view
   }
   const Setter setter{request, field};
   const bool fits = std::visit([&](auto member) { return setter.from_text(member, text); }, field.member);
-  if (!fits) faults.add(spelled + " " + shown(text) + ": " + expectation(field) + hint_for(field, text));
+  if (!fits) faults.add(spelled + " " + shown(json(text)) + ": " + expectation(field) + hint_for(field, text));
 }
 
 void set_from_json(Request& request, const RequestField& field, const json& value, const std::string& spelled,
@@ -239,7 +228,7 @@ void set_from_json(Request& request, const RequestField& field, const json& valu
   const Setter setter{request, field};
   const bool fits = std::visit([&](auto member) { return setter.from_json(member, value); }, field.member);
   const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  if (!fits) faults.add(spelled + " " + shown(text) + ": " + expectation(field) + hint_for(field, text));
+  if (!fits) faults.add(spelled + " " + shown(json(text)) + ": " + expectation(field) + hint_for(field, text));
 }
 
 nlohmann::ordered_json to_json(const Request& request) {

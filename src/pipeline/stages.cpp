@@ -6,11 +6,6 @@ namespace {
 
 bool is_half(at::ScalarType dtype) { return dtype != at::kFloat; }
 
-// Values were checked as they were bound, names by audit(): only values can be at fault now.
-void finish(const Weights& w, const char* part) {
-  w.finish(part, [](const std::string&) { return true; });
-}
-
 // Tensors of a single file that no part reads under any name.
 void audit_single_file(const Checkpoint& c) {
   std::set<std::string> read;
@@ -32,28 +27,24 @@ void audit_single_file(const Checkpoint& c) {
 void audit(const Checkpoint& c, bool prefer_half) {
   if (c.single_file) audit_single_file(c);
   Faults faults;
-  const auto check = [&](Part part, const char* name, auto&& build) {
+  const auto check = [&](Part part, auto&& build) {
     try {
       // On the meta device shapes are compared and no value is read.
       const Weights w(open_weights(c, part, prefer_half), at::kMeta, at::kFloat);
       build(w);
-      w.finish(name, is_known_extra);
+      w.finish(name_of(part), is_known_extra);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kFile) throw;
       for (const std::string& fault : error.faults()) faults.add(fault);
     }
   };
-  check(Part::kTextEncoder, "text_encoder", [&](const Weights& w) { ClipTextEncoder(w, c.text_encoder); });
-  check(Part::kUNet, "unet", [&](const Weights& w) { UNet(w, c.unet); });
-  check(Part::kVae, "vae", [&](const Weights& w) {
+  check(Part::kTextEncoder, [&](const Weights& w) { ClipTextEncoder(w, c.text_encoder); });
+  check(Part::kUNet, [&](const Weights& w) { UNet(w, c.unet); });
+  check(Part::kVae, [&](const Weights& w) {
     VaeDecoder(w, c.vae);
     VaeEncoder(w, c.vae);
   });
   faults.raise_if_any(ErrorKind::kFile);
-}
-
-Weights StageSet::open(Part part, at::ScalarType dtype) const {
-  return Weights(open_weights(checkpoint_, part, is_half(dtype)), precision_.device, dtype);
 }
 
 namespace {
@@ -79,37 +70,30 @@ int64_t StageSet::bytes_to_load() const {
   return bytes;
 }
 
-const ClipTextEncoder& StageSet::text_encoder(double* seconds) {
-  if (!text_encoder_) {
+template <class Network, class Spec>
+const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::ScalarType dtype, const Spec& spec,
+                                double* seconds) {
+  if (!stage) {
     const double start = now_seconds();
-    const Weights w = open(Part::kTextEncoder, precision_.text);
-    text_encoder_.emplace(w, checkpoint_.text_encoder);
-    finish(w, "text_encoder");
+    const Weights w(open_weights(checkpoint_, part, is_half(dtype)), precision_.device, dtype);
+    stage.emplace(w, spec);
+    // Names were checked by audit(); values are checked as they are bound.
+    w.finish(name_of(part), [](const std::string&) { return true; });
     *seconds += now_seconds() - start;
   }
-  return *text_encoder_;
+  return *stage;
+}
+
+const ClipTextEncoder& StageSet::text_encoder(double* seconds) {
+  return loaded(text_encoder_, Part::kTextEncoder, precision_.text, checkpoint_.text_encoder, seconds);
 }
 
 const UNet& StageSet::unet(double* seconds) {
-  if (!unet_) {
-    const double start = now_seconds();
-    const Weights w = open(Part::kUNet, precision_.unet);
-    unet_.emplace(w, checkpoint_.unet);
-    finish(w, "unet");
-    *seconds += now_seconds() - start;
-  }
-  return *unet_;
+  return loaded(unet_, Part::kUNet, precision_.unet, checkpoint_.unet, seconds);
 }
 
 const VaeDecoder& StageSet::vae_decoder(double* seconds) {
-  if (!vae_decoder_) {
-    const double start = now_seconds();
-    const Weights w = open(Part::kVae, precision_.vae);
-    vae_decoder_.emplace(w, checkpoint_.vae);
-    finish(w, "vae");
-    *seconds += now_seconds() - start;
-  }
-  return *vae_decoder_;
+  return loaded(vae_decoder_, Part::kVae, precision_.vae, checkpoint_.vae, seconds);
 }
 
 }  // namespace easel

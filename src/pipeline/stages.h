@@ -23,7 +23,9 @@ class StageSet {
   std::map<std::pair<std::string, int64_t>, Tensor> encoded;
 
  private:
-  Weights open(Part part, at::ScalarType dtype) const;
+  template <class Network, class Spec>
+  const Network& loaded(std::optional<Network>& stage, Part part, at::ScalarType dtype, const Spec& spec,
+                        double* seconds);
 
   const Checkpoint& checkpoint_;
   Precision precision_;
@@ -31,6 +33,9 @@ class StageSet {
   std::optional<UNet> unet_;
   std::optional<VaeDecoder> vae_decoder_;
 };
+
+// "unet": a part's folder, and its word in messages.
+const char* name_of(Part part);
 
 // The stored names behind one part of a single file.
 std::vector<std::string> stored_names(const Checkpoint& checkpoint, Part part);

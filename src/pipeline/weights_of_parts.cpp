@@ -50,6 +50,8 @@ std::vector<std::pair<std::string, std::string>> names_in_single_file(const Chec
 
 }  // namespace
 
+const char* name_of(Part part) { return row_of(part).name; }
+
 std::vector<std::string> stored_names(const Checkpoint& c, Part part) {
   std::vector<std::string> names;
   for (const auto& [ours, stored] : names_in_single_file(c, part)) names.push_back(stored);

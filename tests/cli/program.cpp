@@ -49,10 +49,21 @@ int file_with(const std::string& content) {
   return fd;
 }
 
+std::string make_folder() {
+  std::string pattern = (fs::temp_directory_path() / "easel-cli-XXXXXX").string();
+  return ::mkdtemp(pattern.data());
+}
+
+// Model hashes of this test program's runs, gone at its end.
+struct Cache {
+  const fs::path folder = make_folder();
+  ~Cache() { fs::remove_all(folder); }
+};
+
 // The caller's own environment, but for what changes the program's answers.
 Words environment_of(const Words& added) {
-  static const std::string cache = "EASEL_CACHE=" + (fs::path(::testing::TempDir()) / "easel-cli-cache").string();
-  Words all = {cache, "TERM=xterm"};
+  static const Cache cache;
+  Words all = {"EASEL_CACHE=" + cache.folder.string(), "TERM=xterm"};
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string text = *entry;
     if (!text.starts_with("EASEL_") && !text.starts_with("TERM=")) all.push_back(text);
@@ -167,10 +178,7 @@ Result Program::finish() {
   return result_;
 }
 
-CliTest::CliTest() {
-  std::string pattern = (fs::temp_directory_path() / "easel-cli-XXXXXX").string();
-  folder_ = ::mkdtemp(pattern.data());
-}
+CliTest::CliTest() : folder_(make_folder()) {}
 
 CliTest::~CliTest() { fs::remove_all(folder_); }
 
