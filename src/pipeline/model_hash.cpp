@@ -42,8 +42,10 @@ std::string sha256_of_file(const fs::path& file) {
   if (!in) throw Error(ErrorKind::kFile, file.string() + ": cannot be read");
   std::vector<char> block(1 << 20);
   Sha256 hash;
-  while (in.read(block.data(), static_cast<std::streamsize>(block.size())), in.gcount() > 0)
+  while (in.read(block.data(), static_cast<std::streamsize>(block.size())), in.gcount() > 0) {
+    check_interrupted();  // gigabytes from a cold disk are not to be waited for
     hash.update({block.data(), static_cast<std::size_t>(in.gcount())});
+  }
   return hash.hex();
 }
 

@@ -32,6 +32,14 @@ void warn_of_retry(const std::string& stage, at::ScalarType dtype) {
   log::warn(stage + " gave values that are not finite in " + dtype_name(dtype) + "; once more in f32");
 }
 
+void warn_of_cut(const TokenizedPrompt& tokens, int64_t max_length) {
+  constexpr std::size_t kShown = 300;
+  const bool long_text = tokens.cut.size() > kShown;
+  const std::string text = json(tokens.cut.substr(0, kShown)).dump(-1, ' ', false, json::error_handler_t::ignore);
+  log::warn("the prompt is longer than " + std::to_string(max_length) + " tokens; not seen by the model, the last " +
+            std::to_string(tokens.cut_length) + ": " + text + (long_text ? " ..." : ""));
+}
+
 void check_tokenizer(const Checkpoint& c, const ClipTokenizer& tokenizer) {
   Faults faults;
   const std::string where = c.tokenizer_folder.string() + ": ";
@@ -70,10 +78,7 @@ Tensor Pipeline::Stages::encode(StageSet& nets, const std::string& prompt, int64
   if (const auto found = nets.encoded.find(key); found != nets.encoded.end()) return found->second;
 
   const TokenizedPrompt tokens = tokenizer.tokenize(prompt);
-  if (tokens.cut_length > 0)
-    log::warn(
-        "the prompt is longer than " + std::to_string(tokenizer.max_length()) +
-        " tokens; not seen by the model: " + json(tokens.cut).dump(-1, ' ', false, json::error_handler_t::replace));
+  if (tokens.cut_length > 0) warn_of_cut(tokens, tokenizer.max_length());
   const ClipTextEncoder& encoder = nets.text_encoder(&time.load);
   const double start = now_seconds();
   const Precision& p = nets.precision();

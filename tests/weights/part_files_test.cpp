@@ -136,7 +136,7 @@ TEST(Sharded, BadIndexes) {
 TEST(Sharded, ShardNamesLeadNowhereElse) {
   const Folder folder, elsewhere;
   write_safetensors(elsewhere / "1.safetensors", one(1));
-  for (const std::string name :
+  for (const std::string& name :
        {"../" + elsewhere.path().filename().string() + "/1.safetensors", (elsewhere / "1.safetensors").string(),
         std::string("a\\1.safetensors"), std::string("./1.safetensors"), std::string("1.bin"), std::string(""),
         std::string(".."), std::string("1\0.safetensors", 14)})
