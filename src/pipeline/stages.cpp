@@ -76,9 +76,10 @@ const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::Sc
   if (!stage) {
     const double start = now_seconds();
     const Weights w(open_weights(checkpoint_, part, is_half(dtype)), precision_.device, dtype);
-    stage.emplace(w, spec);
+    Network network(w, spec);
     // Names were checked by audit(); values are checked as they are bound.
     w.finish(name_of(part), [](const std::string&) { return true; });
+    stage.emplace(std::move(network));
     *seconds += now_seconds() - start;
   }
   return *stage;
