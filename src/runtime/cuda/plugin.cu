@@ -1,8 +1,8 @@
-#include "runtime/cuda/plugin.h"
-
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
+
+#include "runtime/cuda/plugin.h"
 
 extern "C" int32_t easel_cuda_abi() { return EASEL_CUDA_ABI; }
 
