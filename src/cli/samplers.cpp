@@ -12,11 +12,11 @@ namespace {
 using Row = std::vector<std::string>;
 
 std::string aliases_of(const SamplerRow& row) {
-  std::string text;
+  std::vector<std::string> others;
   for (const std::string& alias : row.aliases) {
-    if (alias != row.reference) text += (text.empty() ? "" : ", ") + alias;
+    if (alias != row.reference) others.push_back(alias);
   }
-  return text.empty() ? "-" : text;
+  return others.empty() ? "-" : listed(others);
 }
 
 std::vector<Row> cells() {

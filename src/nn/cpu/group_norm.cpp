@@ -4,7 +4,6 @@
 
 #include <bit>
 #include <cmath>
-#include <cstring>
 
 // Each loop is compiled for three instruction sets and chosen when the program starts; its helpers must be inlined into
 // it. Not under the address sanitizer: the choosing runs before the sanitizer is there.
@@ -59,26 +58,19 @@ EASEL_INLINE float silu(float x) {
 
 // Adds each channel's sum and sum of squares over `rows` pixels. The float32 sums start at zero for every block of
 // rows.
-EASEL_CLONES void sum_rows(const float* x, int64_t rows, int64_t channels, float* sum, float* square) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* row = x + r * channels;
-    for (int64_t c = 0; c < channels; ++c) {
-      sum[c] += row[c];
-      square[c] += row[c] * row[c];
-    }
+#define EASEL_SUM_ROWS(T)                                                                             \
+  EASEL_CLONES void sum_rows(const T* x, int64_t rows, int64_t channels, float* sum, float* square) { \
+    for (int64_t r = 0; r < rows; ++r) {                                                              \
+      for (int64_t c = 0; c < channels; ++c) {                                                        \
+        const float value = widen(x[r * channels + c]);                                               \
+        sum[c] += value;                                                                              \
+        square[c] += value * value;                                                                   \
+      }                                                                                               \
+    }                                                                                                 \
   }
-}
-
-EASEL_CLONES void sum_rows(const at::BFloat16* x, int64_t rows, int64_t channels, float* sum, float* square) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const at::BFloat16* row = x + r * channels;
-    for (int64_t c = 0; c < channels; ++c) {
-      const float value = widen(row[c]);
-      sum[c] += value;
-      square[c] += value * value;
-    }
-  }
-}
+EASEL_SUM_ROWS(float)
+EASEL_SUM_ROWS(at::BFloat16)
+#undef EASEL_SUM_ROWS
 
 #define EASEL_SCALE_ROWS(T)                                                                               \
   EASEL_CLONES void scale_rows(const T* x, T* y, int64_t rows, int64_t channels, const float* scale,      \
