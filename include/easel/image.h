@@ -41,6 +41,42 @@ std::vector<PngText> read_png_texts(const std::filesystem::path& file);
 // Error(kFile) with the reason; a side above kMaxPictureSide is refused before anything is unpacked.
 Image read_png(const std::filesystem::path& file);
 
+// A picture as other programs make them: PNG, JPEG (baseline and progressive), BMP or TGA, told apart by content.
+// Turned upright by its Exif orientation, transparent parts over white, grey and palettes as RGB, of 16 bits the high
+// byte. Throws Error(kFile) for what cannot be read, is another format (by name), is damaged or ends too early.
+Image read_picture(const std::filesystem::path& file);
+
+// ---- pixels -------------------------------------------------------------------------------------------------------
+
+// 8-bit grey, row-major. As a mask: 255 is repainted, 0 kept.
+struct Mask {
+  int width = 0;
+  int height = 0;
+  std::vector<uint8_t> pixels;
+};
+
+// Pillow's LANCZOS, byte for byte: what diffusers' VaeImageProcessor gives its networks. Sizes at least 1.
+Image resize(const Image& image, int width, int height);
+Mask resize(const Mask& mask, int width, int height);
+
+// kStretch: sides scaled apart (diffusers' "default"). kFill: the middle of the picture fills the size. kFit: all of
+// the picture is seen, its edge pixels go on beside it.
+enum class ResizeMode { kFit, kFill, kStretch };
+Image resize(const Image& image, int width, int height, ResizeMode mode);
+
+// The part from (left, top); what lies outside of the picture repeats its edge pixels.
+Image crop(const Image& image, int left, int top, int width, int height);
+
+// Luma of ITU-R 601 as Pillow's convert("L") rounds it.
+Mask grey(const Image& image);
+Mask inverted(Mask mask);
+// Pillow's GaussianBlur(sigma): three box passes each way; sigma in pixels, 0 leaves the mask alone.
+Mask blurred(Mask mask, double sigma);
+// mask/255·inside + (1 − mask/255)·outside, all of one size; where the mask is 0 the outside's bytes.
+Image blend(const Image& outside, const Image& inside, const Mask& mask);
+
+// ---- files --------------------------------------------------------------------------------------------------------
+
 // Writes `bytes` to `target` so that the file appears whole or not at all: a temporary beside it (mode per umask),
 // fsync, rename; without `overwrite` a link, which fails when the target exists. The temporary is removed on any
 // failure. A symbolic link at `target` is replaced, not followed. A device, pipe or folder there is refused. Throws

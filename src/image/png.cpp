@@ -3,7 +3,7 @@
 
 #include "easel/image.h"
 #include "image/png_chunks.h"
-#include "image/stb_png.h"
+#include "image/stb.h"
 #include "image/text_encoding.h"
 
 namespace easel {
