@@ -23,8 +23,8 @@ def make_unet(a):
     up = tuple("CrossAttnUpBlock2D" if c else "UpBlock2D" for c in reversed(a.attn))
     return UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
-        out_channels=4,
+        in_channels=a.latent_channels,
+        out_channels=a.latent_channels,
         down_block_types=down,
         up_block_types=up,
         block_out_channels=a.ch,

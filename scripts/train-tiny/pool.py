@@ -94,7 +94,7 @@ class Batches:
         i, tokens = self.captions(n)
         tokens[torch.rand(n) < 0.1] = self.empty  # classifier-free guidance
         x = self.latents[i].float()
-        noise = torch.randn(x.shape) + 0.08 * torch.randn(n, 4, 1, 1)  # offset noise: plain bright and dark backgrounds
+        noise = torch.randn(x.shape) + 0.08 * torch.randn(n, x.shape[1], 1, 1)  # offset noise: plain bright and dark backgrounds
         t = torch.randint(0, 1000, (n,))
         ab = self.alpha[t].view(-1, 1, 1, 1)
         s, q = ab.sqrt(), (1 - ab).sqrt()

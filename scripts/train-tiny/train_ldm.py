@@ -217,6 +217,7 @@ def main():
     a = ap.parse_args()
     torch.manual_seed(0)
     pool = build_pool(a)
+    a.latent_channels = pool["latents"].shape[1]
     used = torch.unique(pool["ids"].long())
     table = torch.zeros(49408, dtype=torch.long)
     table[used] = torch.arange(1, len(used) + 1)

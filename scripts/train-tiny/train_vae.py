@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains the AutoencoderKL (f=8, 4 latent channels) on composed scenes, for a given number of minutes.
+"""Trains the AutoencoderKL (f=8, 8 latent channels) on composed scenes, for a given number of minutes.
 
 Most of the time is spent on 64x64 crops around the objects (many cheap steps), the last part on whole 128x128 scenes,
 so that the normalisation layers and the attention see whole pictures.  Without --init a fading auxiliary term asks the
@@ -15,12 +15,12 @@ import workers
 from scenes import World, sheet
 
 
-def make_vae(ch=(32, 64, 96, 96)):
+def make_vae(ch=(32, 64, 96, 96), latent=8):
     n = len(ch)
     vae = AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        latent_channels=4,
+        latent_channels=latent,
         block_out_channels=ch,
         layers_per_block=1,
         down_block_types=("DownEncoderBlock2D",) * n,
@@ -29,8 +29,8 @@ def make_vae(ch=(32, 64, 96, 96)):
         sample_size=128,
     )
     with torch.no_grad():  # start with an almost deterministic posterior
-        vae.quant_conv.bias[4:] = -6.0
-        vae.quant_conv.weight[4:] *= 0.1
+        vae.quant_conv.bias[latent:] = -6.0
+        vae.quant_conv.weight[latent:] *= 0.1
     return vae
 
 
@@ -131,9 +131,21 @@ def train(rank, a, vae, ema, counts, resume, pool, corner):
             saved = time.time()
 
 
+def standardise(vae, z):
+    """Folds zero mean and unit spread of every latent channel into the convolutions around the latent."""
+    mean, std, n = z.mean((0, 2, 3)), z.std((0, 2, 3)), z.shape[1]
+    q, p = vae.quant_conv, vae.post_quant_conv
+    q.weight[:n] /= std.view(-1, 1, 1, 1)
+    q.bias[:n] = (q.bias[:n] - mean) / std
+    q.bias[n:] -= 2 * std.log()
+    p.bias += p.weight[:, :, 0, 0] @ mean
+    p.weight *= std.view(1, -1, 1, 1)
+    return (z - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+
+
 @torch.no_grad()
 def finish(a, vae, ema):
-    """Averaged weights, scale factor from the latents' spread, PSNR on fresh scenes; saves --work/vae."""
+    """Averaged weights, standard latents, PSNR on fresh scenes; saves --work/vae."""
     for p, e in zip(vae.parameters(), ema):
         p.copy_(e)
     vae.eval()
@@ -143,16 +155,15 @@ def finish(a, vae, ema):
     x = tensor(images)
     with torch.autocast(workers.DEVICE, torch.bfloat16):
         z = torch.cat([vae.encode(b).latent_dist.mean.float() for b in x.split(32)])
+    z = standardise(vae, z)
+    with torch.autocast(workers.DEVICE, torch.bfloat16):
         y = torch.cat([vae.decode(b).sample.float() for b in z.split(32)]).clamp(-1, 1)
     psnr = -10 * torch.log10((y - x).pow(2).mean((1, 2, 3)) / 4)
-    vae.register_to_config(scaling_factor=1 / z.std().item())
+    vae.register_to_config(scaling_factor=1.0)
     vae.to("cpu").save_pretrained(os.path.join(a.work, "vae"))
     info = dict(
         psnr=psnr.mean().item(),
         l1=(y - x).abs().mean().item(),
-        scaling_factor=1 / z.std().item(),
-        channel_mean=z.mean((0, 2, 3)).tolist(),
-        channel_std=z.std((0, 2, 3)).tolist(),
     )
     json.dump(info, open(os.path.join(a.work, "vae.json"), "w"), indent=1)
     print(info, flush=True)
