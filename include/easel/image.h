@@ -75,6 +75,14 @@ Mask blurred(Mask mask, double sigma);
 // mask/255·inside + (1 − mask/255)·outside, all of one size; where the mask is 0 the outside's bytes.
 Image blend(const Image& outside, const Image& inside, const Mask& mask);
 
+// Pictures in rows of `columns`, a line of text under each (ASCII; other characters as '?', cut where the picture
+// ends). Throws Error(kUsage) for a sheet beyond kMaxPictureSide.
+struct LabelledImage {
+  Image image;
+  std::string label;
+};
+Image contact_sheet(const std::vector<LabelledImage>& cells, int columns);
+
 // ---- files --------------------------------------------------------------------------------------------------------
 
 // Writes `bytes` to `target` so that the file appears whole or not at all: a temporary beside it (mode per umask),

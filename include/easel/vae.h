@@ -30,6 +30,9 @@ struct VaeSpec {
 struct VaeEncoderNetwork;
 struct VaeDecoderNetwork;
 
+inline constexpr int64_t kStripBytes = int64_t{48} << 20;
+inline constexpr int64_t kTile = 64;
+
 // Latents → pictures. Binds `decoder.*` and `post_quant_conv.*`. Immutable once built.
 class VaeDecoder {
  public:
@@ -38,6 +41,12 @@ class VaeDecoder {
   VaeDecoder(VaeDecoder&&) noexcept;
   // latent as the U-Net knows it (scaled): [B, L, H/F, W/F] → [B, 3, H, W] in about [−1, 1], unclamped.
   Tensor operator()(const Tensor& latent) const;
+  // The same in bounded memory, up to rounding: strips of rows with GroupNorm's statistics of the whole picture. About
+  // half as fast; `strip_bytes`: of one activation of a strip.
+  Tensor in_strips(const Tensor& latent, int64_t strip_bytes = kStripBytes) const;
+  // Nearly the same, faster: square tiles of `tile` latent cells, each with statistics of its own, that overlap by a
+  // quarter and fade into each other.
+  Tensor in_tiles(const Tensor& latent, int64_t tile = kTile) const;
 
  private:
   VaeSpec spec_;
@@ -57,6 +66,8 @@ class VaeEncoder {
   VaeEncoder(VaeEncoder&&) noexcept;
   // picture: [B, 3, H, W] in [−1, 1], sides multiples of F.
   LatentPosterior operator()(const Tensor& picture) const;
+  // As VaeDecoder's.
+  LatentPosterior in_strips(const Tensor& picture, int64_t strip_bytes = kStripBytes) const;
   // A latent as the U-Net knows it: (mean + std·noise − shift)·scale.
   Tensor sample(const LatentPosterior& posterior, const Tensor& noise) const;
 

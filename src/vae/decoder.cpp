@@ -1,4 +1,6 @@
-#include "vae/blocks.h"
+#include <utility>
+
+#include "vae/rows.h"
 
 namespace easel {
 
@@ -50,7 +52,28 @@ struct VaeDecoderNetwork {
     for (const VaeUpBlock& block : up_blocks) x = block(x);
     return conv_out(conv_norm_out.silu(x));
   }
+
+  Tensor in_strips(Tensor x, int64_t strip_bytes) const;
 };
+
+Tensor VaeDecoderNetwork::in_strips(Tensor x, int64_t strip_bytes) const {
+  x = x.contiguous(at::MemoryFormat::ChannelsLast);
+  if (post_quant_conv) x = (*post_quant_conv)(x);
+  int64_t width = x.size(3);
+  x = mid_block(conv_in(x));
+  const Tensor like = x.narrow(2, 0, 1);  // batch and dtype, for the strips' sizes
+  Rows rows = whole(std::exchange(x, {}));
+  int64_t channels = like.size(1), strip = 0;
+  for (const VaeUpBlock& block : up_blocks) {
+    strip = strip_of(like, width, channels, strip_bytes);
+    for (const ResnetBlock& layer : block.resnets) rows = stored(resnet(layer, rows, strip), strip);
+    channels = block.resnets.back().conv2.weight.size(0);
+    if (!block.upsampler) continue;
+    rows = upsampled(*block.upsampler, rows);
+    width *= 2;
+  }
+  return gathered(convolved(conv_out, norm_silu(conv_norm_out, rows, strip)), strip);
+}
 
 VaeDecoder::VaeDecoder(const Weights& w, const VaeSpec& spec)
     : spec_(spec), network_(std::make_unique<VaeDecoderNetwork>(w, spec)) {}
@@ -60,6 +83,54 @@ VaeDecoder::VaeDecoder(VaeDecoder&&) noexcept = default;
 Tensor VaeDecoder::operator()(const Tensor& latent) const {
   TORCH_CHECK(latent.dim() == 4 && latent.size(1) == spec_.latent_channels, "VAE latent ", latent.sizes());
   return (*network_)(latent / spec_.scaling_factor + spec_.shift_factor);
+}
+
+Tensor VaeDecoder::in_strips(const Tensor& latent, int64_t strip_bytes) const {
+  TORCH_CHECK(latent.dim() == 4 && latent.size(1) == spec_.latent_channels, "VAE latent ", latent.sizes());
+  return network_->in_strips(latent / spec_.scaling_factor + spec_.shift_factor, strip_bytes);
+}
+
+namespace {
+
+// Where tiles of `tile` cells begin along a side of `length`, overlapping by a quarter at least.
+std::vector<int64_t> tile_starts(int64_t length, int64_t tile) {
+  std::vector<int64_t> starts = {0};
+  const int64_t stride = std::max<int64_t>(tile - tile / 4, 1);
+  while (starts.back() + tile < length) starts.push_back(std::min(starts.back() + stride, length - tile));
+  return starts;
+}
+
+// Weights of a tile's pixels along one side: a ramp where another tile lies under it.
+Tensor fade(int64_t length, int64_t ramp, bool at_begin, bool at_end) {
+  Tensor weight = at::ones({length});
+  const Tensor rise = (at::arange(ramp) + 0.5) / static_cast<double>(ramp);
+  if (at_begin) weight.narrow(0, 0, ramp).mul_(rise);
+  if (at_end) weight.narrow(0, length - ramp, ramp).mul_(rise.flip(0));
+  return weight;
+}
+
+}  // namespace
+
+Tensor VaeDecoder::in_tiles(const Tensor& latent, int64_t tile) const {
+  const int64_t factor = spec_.factor(), height = latent.size(2), width = latent.size(3);
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(latent.device());
+  Tensor sum = at::zeros({latent.size(0), spec_.out_channels, height * factor, width * factor}, options);
+  Tensor weights = at::zeros({1, 1, height * factor, width * factor}, options);
+  const int64_t rows = std::min(tile, height), columns = std::min(tile, width),
+                ramp = std::max<int64_t>(tile / 4, 1) * factor;
+  for (const int64_t top : tile_starts(height, rows)) {
+    for (const int64_t left : tile_starts(width, columns)) {
+      const Tensor piece = (*this)(latent.narrow(2, top, rows).narrow(3, left, columns)).to(at::kFloat);
+      const Tensor weight = fade(piece.size(2), ramp, top > 0, top + rows < height).unsqueeze(1) *
+                            fade(piece.size(3), ramp, left > 0, left + columns < width);
+      const auto part = [&](const Tensor& t) {
+        return t.narrow(2, top * factor, piece.size(2)).narrow(3, left * factor, piece.size(3));
+      };
+      part(sum).add_(piece * weight.to(options));
+      part(weights).add_(weight.to(options));
+    }
+  }
+  return (sum / weights).to(latent.scalar_type());
 }
 
 }  // namespace easel

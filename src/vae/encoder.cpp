@@ -1,4 +1,4 @@
-#include "vae/blocks.h"
+#include "vae/rows.h"
 
 namespace easel {
 
@@ -49,7 +49,38 @@ struct VaeEncoderNetwork {
     x = conv_out(conv_norm_out.silu(mid_block(x)));
     return quant_conv ? (*quant_conv)(x) : x;
   }
+
+  Tensor in_strips(const Tensor& picture, int64_t strip_bytes) const {
+    const Tensor x = picture.contiguous(at::MemoryFormat::ChannelsLast);
+    Rows rows = convolved(conv_in, whole(x));
+    int64_t width = x.size(3), strip = 0;
+    for (const VaeDownBlock& block : down_blocks) {
+      strip = strip_of(x, width, block.resnets.back().conv2.weight.size(0), strip_bytes);
+      for (const ResnetBlock& layer : block.resnets) rows = stored(resnet(layer, rows, strip), strip);
+      if (!block.downsampler) continue;
+      rows = downsampled(*block.downsampler, rows);
+      width /= 2;
+    }
+    const Tensor moments = conv_out(conv_norm_out.silu(mid_block(gathered(rows, strip))));
+    return quant_conv ? (*quant_conv)(moments) : moments;
+  }
 };
+
+namespace {
+
+void check(const Tensor& picture, const VaeSpec& spec) {
+  TORCH_CHECK(picture.dim() == 4 && picture.size(1) == spec.in_channels && picture.size(2) % spec.factor() == 0 &&
+                  picture.size(3) % spec.factor() == 0,
+              "VAE picture ", picture.sizes());
+}
+
+LatentPosterior posterior_of(const Tensor& moments) {
+  const std::vector<Tensor> halves = moments.chunk(2, 1);
+  // diffusers' DiagonalGaussianDistribution clamps the log variance to the same range.
+  return {halves[0], at::exp(0.5 * halves[1].clamp(-30.0, 20.0))};
+}
+
+}  // namespace
 
 VaeEncoder::VaeEncoder(const Weights& w, const VaeSpec& spec)
     : spec_(spec), network_(std::make_unique<VaeEncoderNetwork>(w, spec)) {}
@@ -57,12 +88,13 @@ VaeEncoder::~VaeEncoder() = default;
 VaeEncoder::VaeEncoder(VaeEncoder&&) noexcept = default;
 
 LatentPosterior VaeEncoder::operator()(const Tensor& picture) const {
-  TORCH_CHECK(picture.dim() == 4 && picture.size(1) == spec_.in_channels && picture.size(2) % spec_.factor() == 0 &&
-                  picture.size(3) % spec_.factor() == 0,
-              "VAE picture ", picture.sizes());
-  const std::vector<Tensor> moments = (*network_)(picture).chunk(2, 1);
-  // diffusers' DiagonalGaussianDistribution clamps the log variance to the same range.
-  return {moments[0], at::exp(0.5 * moments[1].clamp(-30.0, 20.0))};
+  check(picture, spec_);
+  return posterior_of((*network_)(picture));
+}
+
+LatentPosterior VaeEncoder::in_strips(const Tensor& picture, int64_t strip_bytes) const {
+  check(picture, spec_);
+  return posterior_of(network_->in_strips(picture, strip_bytes));
 }
 
 Tensor VaeEncoder::sample(const LatentPosterior& posterior, const Tensor& noise) const {

@@ -154,5 +154,26 @@ TEST(Blend, KeepsTheOutsideBytesWhereTheMaskIsBlack) {
     EXPECT_EQ(out.pixels[3 * i], i == 5 ? 200 : i == 6 ? (200 * 128 + 24 * 127 + 127) / 255 : a.pixels[3 * i]) << i;
 }
 
+TEST(ContactSheet, PicturesInRowsWithTheirLabels) {
+  const Image black{20, 10, std::vector<uint8_t>(600, 0)}, grey{16, 8, std::vector<uint8_t>(384, 99)};
+  const Image sheet = contact_sheet({{black, "t 999"}, {grey, ""}, {black, "한글 ab"}}, 2);
+  EXPECT_EQ(sheet.width, 4 + 2 * 24);
+  EXPECT_EQ(sheet.height, 4 + 2 * (10 + 12 + 4));
+  const auto value = [&](int x, int y) { return sheet.pixels[3 * (y * sheet.width + x)]; };
+  const auto has_ink = [&](int left, int top) {
+    for (int y = top; y < top + 12; ++y)
+      for (int x = left; x < left + 20; ++x)
+        if (value(x, y) == 0) return true;
+    return false;
+  };
+  EXPECT_EQ(value(4, 4), 0);
+  EXPECT_EQ(value(28, 4), 99);
+  EXPECT_EQ(value(0, 0), 255);
+  EXPECT_TRUE(has_ink(4, 14)) << "the first label";
+  EXPECT_FALSE(has_ink(28, 14)) << "an empty label";
+  EXPECT_TRUE(has_ink(4, 40)) << "a label of letters that the font lacks";
+  EXPECT_THROW(contact_sheet({{Image{9000, 1, std::vector<uint8_t>(27000)}, ""}, {grey, ""}}, 2), Error);
+}
+
 }  // namespace
 }  // namespace easel
