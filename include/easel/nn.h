@@ -49,11 +49,12 @@ struct LayerNorm {
   Tensor operator()(const Tensor& x) const;
 };
 
-enum class Mask { kNone, kCausal };
+enum class AttentionMask { kNone, kCausal };
 
 // Softmax attention (Vaswani et al. 2017, eq. 1) of `heads` heads side by side. q: [B, T, C], k and v: [B, S, C] → [B,
 // T, C].
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, Mask mask = Mask::kNone);
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads,
+                 AttentionMask mask = AttentionMask::kNone);
 
 Tensor quick_gelu(const Tensor& x);  // x·sigmoid(1.702·x)
 
@@ -87,6 +88,26 @@ struct ResnetBlock {
   Tensor operator()(const Tensor& x, const Tensor& time = {}) const;
 };
 
+// Self-attention over the pixels of a picture, added to it: diffusers' Attention with a GroupNorm and a residual
+// connection (the attention block of Ho et al. 2020). Published VAEs and google/ddpm-* carry the projections' names
+// before diffusers 0.12 (query, key, value, proj_attn); both are read.
+struct SpatialAttentionSpec {
+  int64_t channels;
+  int64_t heads = 1;
+  int64_t groups;
+  double eps;
+  double output_scale = 1.0;  // the sum is divided by it
+};
+
+struct SpatialAttention {
+  GroupNorm group_norm;
+  Linear to_q, to_k, to_v, to_out;
+  int64_t heads;
+  double output_scale;
+  SpatialAttention(const Weights& w, const SpatialAttentionSpec& s);
+  Tensor operator()(const Tensor& x) const;  // x: [B, channels, H, W]
+};
+
 // Stride-2 convolution. padding 0 means one row and column of zeros at the bottom and right, as in the VAE.
 struct Downsample {
   Conv2d conv;
@@ -117,7 +138,13 @@ class ConfigReader {
   // A list of `count` integers, or one integer that stands for all of them.
   std::vector<int64_t> integers(const char* name, std::size_t count, std::optional<int64_t> fallback = {});
   std::vector<int64_t> list(const char* name);
-  bool given(const char* name);  // present and not null
+  // Whole numbers from 0, one list of counts[i] for each i. The file holds one number for all of them, or an entry for
+  // each i that is a list or one number for all of its counts[i]. Where counts[i] is 0 any entry will do: nothing is
+  // read there.
+  std::vector<std::vector<int64_t>> integer_lists(const char* name, const std::vector<std::size_t>& counts,
+                                                  std::optional<int64_t> fallback = {});
+  bool given(const char* name);          // present and not null
+  bool given_as_null(const char* name);  // present and null, where null is a choice and not the default
 
   // A field that only changes the network when it differs from `off` (or from null): anything else is refused by name.
   void only(const char* name, const json& off);

@@ -20,6 +20,22 @@ Tensor ResnetBlock::operator()(const Tensor& x, const Tensor& time) const {
   return output_scale == 1.0 ? h : h.div_(output_scale);
 }
 
+SpatialAttention::SpatialAttention(const Weights& w, const SpatialAttentionSpec& s)
+    : group_norm(w / "group_norm", s.channels, s.groups, s.eps),
+      to_q(w.either({"to_q", "query"}), s.channels, s.channels),
+      to_k(w.either({"to_k", "key"}), s.channels, s.channels),
+      to_v(w.either({"to_v", "value"}), s.channels, s.channels),
+      to_out(w.either({"to_out.0", "proj_attn"}), s.channels, s.channels),
+      heads(s.heads),
+      output_scale(s.output_scale) {}
+
+Tensor SpatialAttention::operator()(const Tensor& x) const {
+  const Tensor tokens = to_tokens(group_norm(x));
+  const Tensor attended = to_out(attention(to_q(tokens), to_k(tokens), to_v(tokens), heads));
+  Tensor out = from_tokens(attended, x.size(2), x.size(3)).add_(x);
+  return output_scale == 1.0 ? out : out.div_(output_scale);
+}
+
 Downsample::Downsample(const Weights& w, int64_t channels, int64_t padding)
     : conv(w / "conv", {.in = channels, .out = channels, .stride = 2, .padding = padding}) {}
 

@@ -102,6 +102,32 @@ std::vector<int64_t> ConfigReader::list(const char* name) {
   return {1};
 }
 
+std::vector<std::vector<int64_t>> ConfigReader::integer_lists(const char* name, const std::vector<std::size_t>& counts,
+                                                              std::optional<int64_t> fallback) {
+  const json* value = find(name);
+  const auto size = [](const json& v) { return is_size(v, 0); };
+  std::vector<std::vector<int64_t>> lists;
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    const bool per_entry = value != nullptr && value->is_array() && value->size() == counts.size();
+    const json entry = per_entry ? (*value)[i] : value != nullptr ? *value : fallback ? json(*fallback) : json();
+    if (counts[i] == 0 && (per_entry || size(entry))) {
+      lists.emplace_back();
+    } else if (size(entry)) {
+      lists.emplace_back(counts[i], entry.get<int64_t>());
+    } else if (per_entry && entry.is_array() && entry.size() == counts[i] &&
+               std::all_of(entry.begin(), entry.end(), size)) {
+      lists.push_back(entry.get<std::vector<int64_t>>());
+    } else {
+      fault(name, "expected a whole number, or " + std::to_string(counts.size()) + " entries; entry " +
+                      std::to_string(i) + " a whole number or a list of " + std::to_string(counts[i]));
+      return std::vector<std::vector<int64_t>>(counts.size());
+    }
+  }
+  return lists;
+}
+
+bool ConfigReader::given_as_null(const char* name) { return config_.contains(name) && find(name) == nullptr; }
+
 void ConfigReader::only(const char* name, const json& off) {
   const json* value = find(name);
   if (value != nullptr && *value != off) fault(name, "only " + off.dump() + " is supported");

@@ -42,12 +42,12 @@ LayerNorm::LayerNorm(const Weights& w, int64_t width, double eps_)
 
 Tensor LayerNorm::operator()(const Tensor& x) const { return at::layer_norm(x, weight.sizes(), weight, bias, eps); }
 
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, Mask mask) {
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, AttentionMask mask) {
   const auto by_head = [heads](const Tensor& x) {  // [B, T, C] → [B, heads, T, C / heads]
     return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
   };
   const Tensor out = at::scaled_dot_product_attention(by_head(q), by_head(k), by_head(v), /*attn_mask=*/{},
-                                                      /*dropout_p=*/0.0, mask == Mask::kCausal);
+                                                      /*dropout_p=*/0.0, mask == AttentionMask::kCausal);
   return out.transpose(1, 2).reshape(q.sizes());
 }
 

@@ -4,27 +4,26 @@ namespace easel {
 
 namespace {
 
-TransformerSpec transformer_spec(const UNetSpec& s, const UNetLevel& level) {
-  return {.channels = level.channels,
-          .heads = level.heads,
-          .layers = level.transformer_layers,
-          .context_width = s.cross_attention_dim,
-          .groups = s.norm_num_groups,
-          .linear_projection = s.use_linear_projection};
-}
-
-ResnetSpec resnet_spec(const UNetSpec& s, int64_t in, int64_t out) {
-  return {.in = in, .out = out, .time_width = s.time_width(), .groups = s.norm_num_groups, .eps = s.norm_eps};
+std::variant<Transformer2D, SpatialAttention> attention_of_kind(const Weights& w, const AttentionSpec& s) {
+  if (const auto* transformer = std::get_if<TransformerSpec>(&s)) return Transformer2D(w, *transformer);
+  return SpatialAttention(w, std::get<SpatialAttentionSpec>(s));
 }
 
 }  // namespace
 
-DownBlock::DownBlock(const Weights& w, const UNetSpec& s, std::size_t index) {
-  const UNetLevel& level = s.levels[index];
+BlockAttention::BlockAttention(const Weights& w, const AttentionSpec& s) : kind(attention_of_kind(w, s)) {}
+
+Tensor BlockAttention::operator()(const Tensor& x, const Tensor& context) const {
+  if (const auto* transformer = std::get_if<Transformer2D>(&kind)) return (*transformer)(x, context);
+  return std::get<SpatialAttention>(kind)(x);
+}
+
+DownBlock::DownBlock(const Weights& w, const BodySpec& s, std::size_t index) {
+  const LevelSpec& level = s.levels[index];
   int64_t in = index == 0 ? level.channels : s.levels[index - 1].channels;
   for (int64_t i = 0; i < level.layers; ++i) {
-    resnets.emplace_back(w / "resnets" / i, resnet_spec(s, in, level.channels));
-    if (level.down_attention) attentions.emplace_back(w / "attentions" / i, transformer_spec(s, level));
+    resnets.emplace_back(w / "resnets" / i, s.resnet(in, level.channels));
+    if (!level.down.empty()) attentions.emplace_back(w / "attentions" / i, level.down[static_cast<std::size_t>(i)]);
     in = level.channels;
   }
   if (index + 1 < s.levels.size()) downsampler.emplace(w / "downsamplers" / 0, level.channels, s.downsample_padding);
@@ -40,28 +39,24 @@ Tensor DownBlock::operator()(Tensor x, const Tensor& time, const Tensor& context
   return x;
 }
 
-namespace {
-
-ResnetSpec mid_resnet(const UNetSpec& s) {
+MidBlock::MidBlock(const Weights& w, const BodySpec& s) {
   const int64_t channels = s.levels.back().channels;
-  ResnetSpec spec = resnet_spec(s, channels, channels);
-  spec.output_scale = s.mid_block_scale_factor;
-  return spec;
+  ResnetSpec spec = s.resnet(channels, channels);
+  spec.output_scale = s.mid.output_scale;
+  for (int64_t i = 0; i < s.mid.resnets; ++i) resnets.emplace_back(w / "resnets" / i, spec);
+  if (s.mid.attention) attention.emplace(w / "attentions" / 0, *s.mid.attention);
 }
 
-}  // namespace
-
-MidBlock::MidBlock(const Weights& w, const UNetSpec& s)
-    : resnet_0(w / "resnets" / 0, mid_resnet(s)),
-      attention(w / "attentions" / 0, transformer_spec(s, s.levels.back())),
-      resnet_1(w / "resnets" / 1, mid_resnet(s)) {}
-
-Tensor MidBlock::operator()(const Tensor& x, const Tensor& time, const Tensor& context) const {
-  return resnet_1(attention(resnet_0(x, time), context), time);
+Tensor MidBlock::operator()(Tensor x, const Tensor& time, const Tensor& context) const {
+  for (std::size_t i = 0; i < resnets.size(); ++i) {
+    x = resnets[i](x, time);
+    if (i == 0 && attention) x = (*attention)(x, context);
+  }
+  return x;
 }
 
-UpBlock::UpBlock(const Weights& w, const UNetSpec& s, std::size_t index) {
-  const UNetLevel& level = s.levels[index];
+UpBlock::UpBlock(const Weights& w, const BodySpec& s, std::size_t index) {
+  const LevelSpec& level = s.levels[index];
   const bool coarsest = index + 1 == s.levels.size();
   const int64_t from_below = coarsest ? level.channels : s.levels[index + 1].channels;
   const int64_t from_above = index == 0 ? level.channels : s.levels[index - 1].channels;
@@ -69,8 +64,8 @@ UpBlock::UpBlock(const Weights& w, const UNetSpec& s, std::size_t index) {
     // The last skip of a level is what entered it on the way down, so it has the finer level's channels.
     const int64_t skip = i == level.layers ? from_above : level.channels;
     const int64_t in = i == 0 ? from_below : level.channels;
-    resnets.emplace_back(w / "resnets" / i, resnet_spec(s, in + skip, level.channels));
-    if (level.up_attention) attentions.emplace_back(w / "attentions" / i, transformer_spec(s, level));
+    resnets.emplace_back(w / "resnets" / i, s.resnet(in + skip, level.channels));
+    if (!level.up.empty()) attentions.emplace_back(w / "attentions" / i, level.up[static_cast<std::size_t>(i)]);
   }
   if (index > 0) upsampler.emplace(w / "upsamplers" / 0, level.channels);
 }
@@ -84,6 +79,29 @@ Tensor UpBlock::operator()(Tensor x, const Tensor& time, const Tensor& context, 
   // Twice the size, or one less where the way down met an odd size (diffusers' forward_upsample_size).
   if (upsampler) x = (*upsampler)(x, skips.back().size(2), skips.back().size(3));
   return x;
+}
+
+UNetBody::UNetBody(const Weights& w, const BodySpec& s)
+    : conv_in(w / "conv_in", {.in = s.in_channels, .out = s.levels.front().channels}),
+      mid_block(w / "mid_block", s),
+      conv_norm_out(w / "conv_norm_out", s.levels.front().channels, s.groups, s.eps),
+      conv_out(w / "conv_out", {.in = s.levels.front().channels, .out = s.out_channels}) {
+  const std::size_t count = s.levels.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto index = static_cast<int64_t>(i);
+    down_blocks.emplace_back(w / "down_blocks" / index, s, i);
+    up_blocks.emplace_back(w / "up_blocks" / index, s, count - 1 - i);
+  }
+}
+
+Tensor UNetBody::operator()(Tensor x, const Tensor& time, const Tensor& context) const {
+  x = conv_in(x.contiguous(at::MemoryFormat::ChannelsLast));
+  std::vector<Tensor> skips = {x};
+  for (const DownBlock& block : down_blocks) x = block(x, time, context, skips);
+  x = mid_block(x, time, context);
+  for (const UpBlock& block : up_blocks) x = block(x, time, context, skips);
+  TORCH_CHECK(skips.empty(), "skip connections left over");
+  return conv_out(conv_norm_out.silu(x));
 }
 
 }  // namespace easel

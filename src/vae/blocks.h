@@ -5,15 +5,6 @@
 
 namespace easel {
 
-// Single-head self-attention over the pixels of a picture; diffusers' Attention with residual_connection and a
-// GroupNorm.
-struct SpatialAttention {
-  GroupNorm group_norm;
-  Linear to_q, to_k, to_v, to_out;
-  SpatialAttention(const Weights& w, const VaeSpec& s, int64_t channels);
-  Tensor operator()(const Tensor& x) const;  // x: [B, C, H, W]
-};
-
 // UNetMidBlock2D.
 struct VaeMidBlock {
   ResnetBlock resnet_0;

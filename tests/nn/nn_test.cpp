@@ -70,9 +70,10 @@ TEST(Attention, IsTheDefinition) {
 
 TEST(Attention, CausalMaskHidesLaterTokens) {
   const Tensor x = at::randn({1, 6, 8});
-  const Tensor whole = attention(x, x, x, 2, Mask::kCausal);
+  const Tensor whole = attention(x, x, x, 2, AttentionMask::kCausal);
   const Tensor first = x.narrow(1, 0, 3);
-  EXPECT_LE(relative_difference(attention(first, first, first, 2, Mask::kCausal), whole.narrow(1, 0, 3)), 1e-5);
+  EXPECT_LE(relative_difference(attention(first, first, first, 2, AttentionMask::kCausal), whole.narrow(1, 0, 3)),
+            1e-5);
 }
 
 TEST(Tokens, ThereAndBackWithoutACopy) {

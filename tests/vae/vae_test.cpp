@@ -64,21 +64,70 @@ TEST(Vae, OldAttentionNames) {
   std::filesystem::remove(file);
 }
 
-TEST(Vae, FullSizeKeysAndShapes) {
+// LDM files keep the attention's linear layers as 1x1 convolutions.
+TEST(Vae, AttentionOfConvolutionShape) {
+  const VaeSpec spec = spec_of("sd1");
   const Weights shapes(nullptr, at::kMeta, at::kFloat);
-  const VaeSpec spec =
-      VaeSpec::from_json(read(std::filesystem::path(EASEL_SOURCE_DIR) / "models/specs/sd15/vae.json"), "sd15");
-  VaeDecoder(shapes, spec), VaeEncoder(shapes, spec);
-  const json want = read(data("golden/keys.sd15.json")).at("vae");
+  VaeDecoder(shapes, spec);
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  int reshaped = 0;
+  for (const auto& [name, shape] : shapes.binding().asked) {
+    Tensor tensor = random_weight("vae/" + name, shape, 0);
+    if (name.find("attentions.0.to_") != std::string::npos && tensor.dim() == 2) {
+      tensor = tensor.unsqueeze(-1).unsqueeze(-1);
+      ++reshaped;
+    }
+    tensors.emplace_back(name, tensor);
+  }
+  EXPECT_EQ(reshaped, 4);
+  const auto file = std::filesystem::path(::testing::TempDir()) / "easel-convolutions.safetensors";
+  write_safetensors(file, tensors);
+  const Weights w(open_safetensors(file), at::kCPU, at::kFloat);
+  const VaeDecoder decoder(w, spec);
+  EXPECT_NO_THROW(w.finish("vae", [](const std::string&) { return false; }));
+  const Tensor latent = stages("sd1")->load("vae.decode.latent") * spec.scaling_factor;
+  expect_stage("1x1 convolutions", decoder(latent), stages("sd1")->load("vae.decode.out"));
+  std::filesystem::remove(file);
+}
+
+TEST(Vae, LatentsOfOtherWidths) {
+  json file = config("sd1", "vae");
+  file["latent_channels"] = 16;
+  const VaeSpec spec = VaeSpec::from_json(file, "vae");
+  const Tensor picture = at::randn({1, 3, 4 * spec.factor(), 2 * spec.factor()});
+  const LatentPosterior q = VaeEncoder(weights("vae"), spec)(picture);
+  EXPECT_EQ(to_string(q.mean.sizes()), to_string({1, 16, 4, 2}));
+  EXPECT_EQ(to_string(VaeDecoder(weights("vae"), spec)(q.mean).sizes()), to_string(picture.sizes()));
+}
+
+// models/specs: every family's VAE has SD1.5's tensors, but its own numbers.
+TEST(Vae, FullSizeKeysAndFactors) {
+  const json want = read(data("golden/keys.sd15.json")).at("vae"), folded = read(data("golden/keys.full.json"));
   EXPECT_EQ(want.size(), 248u);
-  EXPECT_EQ(json(shapes.binding().asked), want);
-  EXPECT_EQ(spec.factor(), 8);
-  EXPECT_EQ(spec.scaling_factor, 0.18215);
+  int families = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::path(EASEL_SOURCE_DIR) / "models/specs")) {
+    if (!entry.is_directory()) continue;
+    const std::string name = entry.path().filename();
+    const VaeSpec spec = VaeSpec::from_json(read(entry.path() / "vae.json"), name);
+    const Weights shapes(nullptr, at::kMeta, at::kFloat);
+    VaeDecoder(shapes, spec), VaeEncoder(shapes, spec);
+    EXPECT_EQ(json(shapes.binding().asked), want) << name;
+    EXPECT_TRUE(name == "sd15" || folded.at(name).at("vae") == "sd15") << name << ": the reference's differs";
+    const bool xl = name.starts_with("sdxl") || name == "ssd-1b" || name == "segmind-vega";
+    EXPECT_EQ(spec.scaling_factor, xl ? 0.13025 : 0.18215) << name;
+    EXPECT_EQ(spec.shift_factor, 0) << name;
+    EXPECT_EQ(spec.factor(), 8) << name;
+    EXPECT_TRUE(spec.force_upcast) << name;
+    ++families;
+  }
+  EXPECT_EQ(families, 10);
 }
 
 TEST(VaeSpec, RefusesByName) {
   for (const auto& [field, value] : std::vector<std::pair<std::string, json>>{{"act_fn", "relu"},
                                                                               {"latents_mean", {0, 1, 2, 3}},
+                                                                              {"latents_std", {1, 1, 1, 1}},
                                                                               {"down_block_types", {"DownBlock2D"}},
                                                                               {"scaling_factor", 0},
                                                                               {"scaling_factor", "big"},
