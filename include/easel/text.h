@@ -1,4 +1,4 @@
-// text: CLIP's tokenizer and text encoder, and the conditioning made of them.
+// text: the tokenizers and text encoders of CLIP and XLM-R.
 #pragma once
 
 #include "easel/core.h"
@@ -27,6 +27,9 @@ class ClipTokenizer {
   // special_tokens_map.json and added_tokens.json give special and added tokens and model_max_length (77 if they name
   // none or "no limit"). Throws Error(kFile) with the file, the place in it, expected and got.
   static ClipTokenizer from_folder(const std::filesystem::path& folder);
+  // The folder's vocabulary under another tokenizer_config.json, whose special tokens hold alone: the families whose
+  // single files carry no tokenizer share CLIP's vocabulary and pad with different tokens.
+  static ClipTokenizer from_folder(const std::filesystem::path& folder, const std::filesystem::path& tokenizer_config);
 
   ~ClipTokenizer();
   ClipTokenizer(ClipTokenizer&&) noexcept;
@@ -57,7 +60,7 @@ std::optional<std::size_t> invalid_utf8_at(std::string_view text);
 
 // ---- encoder ------------------------------------------------------------------------------------------------------
 
-// text_encoder/config.json (CLIPTextModel).
+// text_encoder/config.json: CLIPTextModel, or CLIPTextModelWithProjection (SDXL's second) by its `architectures`.
 struct ClipTextSpec {
   int64_t vocab_size = 49408;
   int64_t hidden_size = 768;
@@ -65,10 +68,19 @@ struct ClipTextSpec {
   int64_t num_hidden_layers = 12;
   int64_t num_attention_heads = 12;
   int64_t max_position_embeddings = 77;
-  std::string hidden_act = "quick_gelu";  // quick_gelu | gelu
+  std::string hidden_act = "quick_gelu";  // quick_gelu (OpenAI) | gelu (OpenCLIP)
   double layer_norm_eps = 1e-5;
+  int64_t projection_dim = 0;  // width of the pooled text; 0: CLIPTextModel, which gives none
 
   static ClipTextSpec from_json(const json& config, const std::string& where);
+};
+
+// Stable Diffusion 1.x and 2.x apply final_layer_norm to the layer they take, whichever it is; SDXL takes it as it is.
+enum class StateNorm { kFinal, kNone };
+
+struct EncodedText {
+  Tensor states;  // [B, T, hidden_size]
+  Tensor pooled;  // [B, projection_dim]; undefined without a projection
 };
 
 struct ClipLayer;
@@ -80,18 +92,95 @@ class ClipTextEncoder {
   ~ClipTextEncoder();
   ClipTextEncoder(ClipTextEncoder&&) noexcept;
 
-  // ids: [B, T] int64 → hidden states [B, T, hidden_size] of the layer `clip_skip` from the end (1: the last), with
-  // final_layer_norm applied to it, as StableDiffusionPipeline.encode_prompt does. Throws Error(kUsage) if clip_skip
-  // is outside 1 … num_hidden_layers.
-  Tensor operator()(const Tensor& ids, int64_t clip_skip) const;
+  // ids: [B, T] int64. `states` are of the layer `clip_skip` from the end (1: the last). `pooled` is always the last
+  // layer with final_layer_norm at the first `eos_id` of each row, projected. Throws Error(kUsage) if clip_skip is
+  // outside 1 … num_hidden_layers.
+  EncodedText operator()(const Tensor& ids, int64_t clip_skip, StateNorm norm, int64_t eos_id) const;
 
   const ClipTextSpec& spec() const { return spec_; }
 
  private:
+  Tensor normed(const Tensor& x) const;
+  Tensor pooled(const Tensor& last_layer, const Tensor& ids, int64_t eos_id) const;
+
   ClipTextSpec spec_;
   Tensor token_embedding_, position_embedding_;
   std::vector<ClipLayer> layers_;
   Tensor final_norm_weight_, final_norm_bias_;
+  Tensor text_projection_;  // [projection_dim, hidden_size]; undefined without
+};
+
+// ---- multilingual: XLM-R (AltDiffusion) -----------------------------------------------------------------------------
+
+// XLM-R's tokenizer (Conneau et al. 2020, arXiv 1911.02116) on a sentencepiece model: id = piece + 1, unknown → 3; <s>
+// 0, <pad> 1, </s> 2. The words of special tokens inside a prompt are text. Immutable: may be used from several
+// threads.
+class XlmRobertaTokenizer {
+ public:
+  // From a checkpoint's tokenizer folder: sentencepiece.bpe.model, and model_max_length (77 if it names none or "no
+  // limit") of tokenizer_config.json. Throws Error(kFile) with the file and the fault; another tokenizer_class is one.
+  static XlmRobertaTokenizer from_folder(const std::filesystem::path& folder);
+
+  ~XlmRobertaTokenizer();
+  XlmRobertaTokenizer(XlmRobertaTokenizer&&) noexcept;
+  XlmRobertaTokenizer& operator=(XlmRobertaTokenizer&&) noexcept;
+
+  // As of ClipTokenizer.
+  std::vector<int64_t> encode(std::string_view text) const;
+  TokenizedPrompt tokenize(std::string_view prompt) const;
+  std::string decode(const std::vector<int64_t>& ids) const;
+  int64_t max_length() const;
+  int64_t pad_id() const;
+  int64_t vocab_size() const;  // the embedding rows needed: the pieces, the shifted specials and <mask>
+
+ private:
+  struct Impl;
+  explicit XlmRobertaTokenizer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// text_encoder/config.json (RobertaSeriesModelWithTransformation).
+struct XlmRobertaSpec {
+  int64_t vocab_size = 250002;
+  int64_t hidden_size = 1024;
+  int64_t intermediate_size = 4096;
+  int64_t num_hidden_layers = 24;
+  int64_t num_attention_heads = 16;
+  int64_t max_position_embeddings = 514;
+  int64_t type_vocab_size = 1;
+  int64_t pad_token_id = 1;
+  double layer_norm_eps = 1e-5;
+  int64_t project_dim = 768;
+  bool use_attention_mask = true;
+  bool has_pre_transformation = false;  // m18: of the layer before the last, normed
+
+  static XlmRobertaSpec from_json(const json& config, const std::string& where);
+};
+
+struct XlmRobertaLayer;
+
+// XLM-R's encoder (post-norm, learned positions from pad_token_id + 1, padding masked) and the projection to the
+// U-Net's width of AltDiffusion (Chen et al. 2022, arXiv 2211.06679). Reference: diffusers'
+// RobertaSeriesModelWithTransformation. Names as published: `roberta.…`, `transformation…`.
+class XlmRobertaEncoder {
+ public:
+  XlmRobertaEncoder(const Weights& w, const XlmRobertaSpec& spec);
+  ~XlmRobertaEncoder();
+  XlmRobertaEncoder(XlmRobertaEncoder&&) noexcept;
+
+  // ids: [B, T] int64, padded with pad_token_id; T at most max_position_embeddings − pad_token_id − 1 → [B, T,
+  // project_dim].
+  Tensor operator()(const Tensor& ids) const;
+
+  const XlmRobertaSpec& spec() const { return spec_; }
+
+ private:
+  XlmRobertaSpec spec_;
+  Tensor word_embeddings_, position_embeddings_, token_type_embeddings_;
+  std::vector<Tensor> norm_;  // of the embeddings: weight, bias
+  std::vector<XlmRobertaLayer> layers_;
+  std::vector<Tensor> transformation_;  // weight, bias; the one that is used
+  std::vector<Tensor> pre_norm_;        // with has_pre_transformation
 };
 
 }  // namespace easel

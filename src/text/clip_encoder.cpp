@@ -27,11 +27,20 @@ struct ClipLayer {
   Tensor operator()(Tensor x) const {  // [B, T, hidden_size]
     const Tensor normed = layer_norm1(x);
     // Causal, and padding is not masked: the reference pipelines pass no attention mask.
-    x = x + out_proj(attention(q_proj(normed), k_proj(normed), v_proj(normed), heads, Mask::kCausal));
+    x = x + out_proj(attention(q_proj(normed), k_proj(normed), v_proj(normed), heads, AttentionMask::kCausal));
     const Tensor inner = fc1(layer_norm2(x));
     return x + fc2(quick ? quick_gelu(inner) : at::gelu(inner));
   }
 };
+
+namespace {
+
+bool is_with_projection(const json& file) {
+  const auto names = file.find("architectures");
+  return names != file.end() && names->is_array() && !names->empty() && names->front() == "CLIPTextModelWithProjection";
+}
+
+}  // namespace
 
 ClipTextSpec ClipTextSpec::from_json(const json& file, const std::string& where) {
   ConfigReader config(file, where);
@@ -46,6 +55,7 @@ ClipTextSpec ClipTextSpec::from_json(const json& file, const std::string& where)
   spec.layer_norm_eps = config.number("layer_norm_eps", 1e-5);
   if (spec.hidden_size % spec.num_attention_heads != 0)
     config.fault("num_attention_heads", "it must divide hidden_size");
+  if (is_with_projection(file)) spec.projection_dim = config.integer("projection_dim", 512);
   // Ids of special tokens are the tokenizer's: old files say 0, 2 and 1 here. The rest is about training and file
   // history.
   config.ignore({"architectures", "attention_dropout", "bos_token_id", "dropout", "dtype", "eos_token_id",
@@ -62,20 +72,41 @@ ClipTextEncoder::ClipTextEncoder(const Weights& w, const ClipTextSpec& spec)
           w.get("embeddings.position_embedding.weight", {spec.max_position_embeddings, spec.hidden_size})),
       final_norm_weight_(w.get("final_layer_norm.weight", {spec.hidden_size})),
       final_norm_bias_(w.get("final_layer_norm.bias", {spec.hidden_size})) {
+  if (spec.projection_dim > 0)
+    text_projection_ = w.get("text_projection.weight", {spec.projection_dim, spec.hidden_size});
   for (int64_t i = 0; i < spec.num_hidden_layers; ++i) layers_.emplace_back(w / "encoder" / "layers" / i, spec);
 }
 
 ClipTextEncoder::~ClipTextEncoder() = default;
 ClipTextEncoder::ClipTextEncoder(ClipTextEncoder&&) noexcept = default;
 
-Tensor ClipTextEncoder::operator()(const Tensor& ids, int64_t clip_skip) const {
-  if (clip_skip < 1 || clip_skip > spec_.num_hidden_layers)
+EncodedText ClipTextEncoder::operator()(const Tensor& ids, int64_t clip_skip, StateNorm norm, int64_t eos_id) const {
+  const int64_t count = spec_.num_hidden_layers;
+  if (clip_skip < 1 || clip_skip > count)
     throw Error(ErrorKind::kUsage, "--clip-skip " + std::to_string(clip_skip) + ": this text encoder has layers 1 to " +
-                                       std::to_string(spec_.num_hidden_layers));
-  const auto used = static_cast<std::size_t>(spec_.num_hidden_layers - clip_skip + 1);
+                                       std::to_string(count));
+  const auto taken = static_cast<std::size_t>(count - clip_skip);
+  const std::size_t needed = text_projection_.defined() ? layers_.size() : taken + 1;
+  EncodedText text;
   Tensor x = at::embedding(token_embedding_, ids) + position_embedding_.narrow(0, 0, ids.size(1));
-  for (std::size_t i = 0; i < used; ++i) x = layers_[i](x);
+  for (std::size_t i = 0; i < needed; ++i) {
+    x = layers_[i](x);
+    if (i == taken) text.states = norm == StateNorm::kFinal ? normed(x) : x;
+  }
+  if (text_projection_.defined()) text.pooled = pooled(x, ids, eos_id);
+  return text;
+}
+
+Tensor ClipTextEncoder::normed(const Tensor& x) const {
   return at::layer_norm(x, {spec_.hidden_size}, final_norm_weight_, final_norm_bias_, spec_.layer_norm_eps);
+}
+
+// The first end token: padding may repeat it. transformers takes the largest id instead where an old config says
+// eos_token_id 2; that is the same token, until tokens are added behind it.
+Tensor ClipTextEncoder::pooled(const Tensor& last_layer, const Tensor& ids, int64_t eos_id) const {
+  const Tensor at_end = ids.eq(eos_id).to(at::kInt).argmax(1);  // [B]
+  const Tensor index = at_end.view({-1, 1, 1}).expand({-1, 1, spec_.hidden_size});
+  return at::linear(normed(last_layer.gather(1, index).squeeze(1)), text_projection_);
 }
 
 }  // namespace easel

@@ -187,6 +187,11 @@ ClipTokenizer ClipTokenizer::from_folder(const std::filesystem::path& folder) {
   return ClipTokenizer(std::make_unique<Impl>(TokenizerFiles::read(folder)));
 }
 
+ClipTokenizer ClipTokenizer::from_folder(const std::filesystem::path& folder,
+                                         const std::filesystem::path& tokenizer_config) {
+  return ClipTokenizer(std::make_unique<Impl>(TokenizerFiles::read(folder, tokenizer_config)));
+}
+
 std::vector<int64_t> ClipTokenizer::encode(std::string_view text) const {
   if (const auto at = invalid_utf8_at(text)) {
     char byte[8];

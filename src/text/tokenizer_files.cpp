@@ -196,39 +196,44 @@ void refuse_unsupported(const fs::path& file, const json& config) {
   }
 }
 
-}  // namespace
-
-TokenizerFiles TokenizerFiles::read(const fs::path& folder) {
-  TokenizerFiles files;
-  SpecialTokens specials(files);
+// Into `files` and `specials`; the added tokens that tokenizer.json lists.
+json read_vocabulary(const fs::path& folder, TokenizerFiles& files, SpecialTokens& specials) {
   const fs::path tokenizer_json = folder / "tokenizer.json", vocab_json = folder / "vocab.json",
                  merges_txt = folder / "merges.txt";
-  const fs::path config_json = folder / "tokenizer_config.json", map_json = folder / "special_tokens_map.json",
-                 added_json = folder / "added_tokens.json";
-
-  json listed = json::array();  // tokenizer.json's added tokens
-  const bool single = is_there(tokenizer_json);
-  if (single) {
-    listed = read_tokenizer_json(tokenizer_json, files);
-  } else if (is_there(vocab_json) && is_there(merges_txt)) {
-    read_vocab_json(vocab_json, files);
-    read_merges_txt(merges_txt, files);
-  } else {
+  if (is_there(tokenizer_json)) {
+    specials.set_vocabulary_file(tokenizer_json);
+    return read_tokenizer_json(tokenizer_json, files);
+  }
+  if (!is_there(vocab_json) || !is_there(merges_txt)) {
     fail(folder, "",
          "expected vocab.json and merges.txt, or tokenizer.json; " +
              std::string(is_there(vocab_json)   ? "merges.txt is missing"
                          : is_there(merges_txt) ? "vocab.json is missing"
                                                 : "none of them is there"));
   }
-  specials.set_vocabulary_file(single ? tokenizer_json : vocab_json);
+  specials.set_vocabulary_file(vocab_json);
+  read_vocab_json(vocab_json, files);
+  read_merges_txt(merges_txt, files);
+  return json::array();
+}
 
-  json config = json::object();
-  if (is_there(config_json)) {
-    config = read_json_object(config_json);
-    refuse_unsupported(config_json, config);
-    files.max_length = read_max_length(config_json, config);
-    specials.read_names(config_json, config, false);
-  }
+json read_config(const fs::path& file, TokenizerFiles& files, SpecialTokens& specials) {
+  json config = read_json_object(file);
+  refuse_unsupported(file, config);
+  files.max_length = read_max_length(file, config);
+  specials.read_names(file, config, false);
+  return config;
+}
+
+}  // namespace
+
+TokenizerFiles TokenizerFiles::read(const fs::path& folder) {
+  TokenizerFiles files;
+  SpecialTokens specials(files);
+  const json listed = read_vocabulary(folder, files, specials);
+  const fs::path config_json = folder / "tokenizer_config.json", map_json = folder / "special_tokens_map.json",
+                 added_json = folder / "added_tokens.json";
+  const json config = is_there(config_json) ? read_config(config_json, files, specials) : json::object();
   // transformers ≥ 4.34 writes all added tokens into tokenizer_config.json; then the older files
   // are not looked at.
   if (config.contains("added_tokens_decoder")) {
@@ -236,8 +241,18 @@ TokenizerFiles TokenizerFiles::read(const fs::path& folder) {
   } else {
     if (is_there(map_json)) specials.read_names(map_json, read_json_object(map_json), true);
     if (is_there(added_json)) specials.read_added_json(added_json, read_json_object(added_json));
-    specials.read_list(tokenizer_json, listed);
+    specials.read_list(folder / "tokenizer.json", listed);
   }
+  specials.settle();
+  return files;
+}
+
+TokenizerFiles TokenizerFiles::read(const fs::path& folder, const fs::path& tokenizer_config) {
+  TokenizerFiles files;
+  SpecialTokens specials(files);
+  read_vocabulary(folder, files, specials);
+  const json config = read_config(tokenizer_config, files, specials);
+  if (config.contains("added_tokens_decoder")) specials.read_decoder(tokenizer_config, config["added_tokens_decoder"]);
   specials.settle();
   return files;
 }

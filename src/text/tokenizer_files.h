@@ -34,6 +34,8 @@ struct TokenizerFiles {
   // special_tokens_map.json and added_tokens.json where they are there. Throws Error(kFile) with
   // the file and the place in it.
   static TokenizerFiles read(const std::filesystem::path& folder);
+  // The vocabulary of `folder`, everything else from that tokenizer_config.json.
+  static TokenizerFiles read(const std::filesystem::path& folder, const std::filesystem::path& tokenizer_config);
 };
 
 }  // namespace easel

@@ -173,6 +173,23 @@ TEST(ClipTokenizer, PublishedVocabularysNumbers) {
 
 // ---- tokenizer.json -----------------------------------------------------------------------------
 
+// Single files hold no tokenizer: their family's config over the published vocabulary. Its folder's own special tokens
+// (here padding with the end token) have no say.
+TEST(ClipTokenizer, SpecsPadAsTheirFamiliesDo) {
+  const auto pad_of = [](const std::string& config) {
+    return ClipTokenizer::from_folder(kPublished, fs::path(EASEL_SOURCE_DIR) / "models/specs" / config).pad_id();
+  };
+  EXPECT_EQ(published().pad_id(), 49407);
+  EXPECT_EQ(pad_of("sd15/tokenizer_config.json"), 49407);
+  EXPECT_EQ(pad_of("sd2/tokenizer_config.json"), 0);
+  EXPECT_EQ(pad_of("sdxl/tokenizer_config.json"), 49407);
+  EXPECT_EQ(pad_of("sdxl/tokenizer_2_config.json"), 0);
+  EXPECT_EQ(pad_of("sdxl-refiner/tokenizer_2_config.json"), 0);
+  const fs::path spec = fs::path(EASEL_SOURCE_DIR) / "models/specs/sd2/tokenizer_config.json";
+  const TokenizedPrompt cat = ClipTokenizer::from_folder(kPublished, spec).tokenize("a cat");
+  EXPECT_EQ(Ids(cat.ids.begin(), cat.ids.begin() + 6), (Ids{49406, 320, 2368, 49407, 0, 0}));
+}
+
 TEST(ClipTokenizer, TokenizerJsonAloneEqualsVocabAndMerges) {
   json pairs = json::array(), strings = json::array();
   std::istringstream merges(read(kPublished / "merges.txt"));
