@@ -19,20 +19,32 @@ namespace easel {
 // default > the model's easel.json > family spec > table.
 struct Request {
   std::optional<std::string> prompt;
-  std::optional<std::string> negative_prompt;  // unset and "" are different requests on SDXL
-  std::optional<int64_t> width, height;        // pixels
+  std::optional<std::string> negative_prompt;              // unset and "" are different requests on SDXL
+  std::optional<std::string> prompt_2, negative_prompt_2;  // for SDXL's second text encoder; unset: the same text
+  std::optional<int64_t> width, height;                    // pixels
   std::optional<uint64_t> seed;
   std::optional<int64_t> steps;
   std::optional<double> cfg_scale;     // ≤ 1: no guidance
+  std::optional<double> cfg_rescale;   // 0 … 1
   std::optional<std::string> sampler;  // any spelling; resolved: the table's name
   std::optional<double> eta;
-  std::optional<std::string> prediction;     // eps, v, x0
-  std::optional<int64_t> clip_skip;          // counted from the end of the encoder; 1: its last layer
-  std::optional<std::string> model;          // folder or file
-  std::optional<std::string> device;         // auto, cpu, cuda, cuda:N
-  std::optional<std::string> dtype;          // auto, f32, f16, bf16
-  std::optional<std::string> prompt_syntax;  // raw
+  std::optional<std::string> prediction;  // eps, v, x0
+  std::optional<int64_t> clip_skip;       // counted from the end of the full encoder; 1: its last layer
+  // SDXL's conditions: sizes as "WIDTHxHEIGHT", the crop's corner as "LEFT,TOP".
+  std::optional<std::string> original_size, crop, target_size;
+  std::optional<double> aesthetic_score, negative_aesthetic_score;  // of refiners
+  std::optional<std::string> model;                                 // folder or file
+  std::optional<std::string> vae, refiner;                          // folder or file
+  std::optional<double> refiner_start;                              // share of the schedule that the base model takes
+  std::optional<std::string> device;                                // auto, cpu, cuda, cuda:N
+  std::optional<std::string> dtype;                                 // auto, f32, f16, bf16
+  std::optional<std::string> prompt_syntax;                         // raw
 };
+
+enum class TextForm { kAny, kSize, kPoint };  // "1024x768", "0,128"
+
+// The numbers of a kSize (width, height) or kPoint (left, top) text; nullopt for any other text.
+std::optional<std::pair<int64_t, int64_t>> number_pair(std::string_view text, TextForm form);
 
 // One row drives the command line, JSON objects, prompt-file flags and the PNG's metadata.
 struct RequestField {
@@ -45,8 +57,9 @@ struct RequestField {
   double low = 0, high = 0;             // of numbers, inclusive
   int64_t multiple_of = 1;              // of whole numbers
   std::vector<std::string> words = {};  // the only texts allowed; empty: any
-  std::string value_name;               // "N", for help
-  std::string help;                     // one line, default included
+  TextForm form = TextForm::kAny;
+  std::string value_name;  // "N", for help
+  std::string help;        // one line, default included
 };
 
 const std::vector<RequestField>& request_fields();
@@ -66,40 +79,86 @@ nlohmann::ordered_json to_json(const Request& request);
 
 // ---- checkpoints --------------------------------------------------------------------------------------------------
 
-// One row a family: which published forms are this family, what its spec folder is called, what a picture needs.
+// One row a family: what a picture needs when neither the request nor the model says it. Which family a checkpoint is
+// follows from its parts; the pipeline's class name only says that it is one of these.
 struct FamilyRow {
   std::string name;                           // "sd1"
   std::string title;                          // "Stable Diffusion 1.x"
-  std::string spec_folder;                    // models/specs/<this>: the configs single files lack
+  std::string spec_folder;                    // models/specs/<this>, of its plainest form
   std::vector<std::string> pipeline_classes;  // model_index.json's _class_name
   double cfg_scale;                           // defaults
   int64_t steps;
 };
 const std::vector<FamilyRow>& family_table();
 
+// A text encoder and the tokenizer in front of it.
+struct TextPart {
+  ClipTextSpec spec;
+  std::filesystem::path tokenizer_folder;
+  std::filesystem::path tokenizer_config;  // in place of the folder's own; empty: the folder's own
+
+  ClipTokenizer tokenizer() const;
+};
+
+// A VAE in place of the checkpoint's own: a diffusers part folder, or one part of a file.
+struct OtherVae {
+  std::filesystem::path path;  // as given
+  std::filesystem::path folder;
+  SourcePtr file;  // null for a folder
+  FilePart part;
+};
+
 // A checkpoint that was opened: configs are read and checked, weights are not.
 struct Checkpoint {
   std::filesystem::path path;
   const FamilyRow* family = nullptr;
-  ClipTextSpec text_encoder;
+  std::optional<TextPart> text_encoder, text_encoder_2;  // at least one; a refiner has the second alone
   UNetSpec unet;
   VaeSpec vae;
   json unet_config, vae_config;  // as read; the names in a single file follow from them
   SchedulerConfig scheduler;
-  std::filesystem::path tokenizer_folder;
-  Request own_defaults;   // easel.json: {steps, sampler, cfg_scale, …}
-  SourcePtr single_file;  // null for a folder
+  // SDXL's: without a negative prompt the unconditional half is zeros, not an encoded "".
+  bool force_zeros_for_empty_prompt = false;
+  bool requires_aesthetics_score = false;  // its time ids end in a score, not in the target size
+  Request own_defaults;                    // easel.json: {steps, sampler, cfg_scale, …}
+  SourcePtr single_file;                   // null for a folder
+  FileIdentity identity;                   // of the single file
+  std::optional<OtherVae> other_vae;
+  std::shared_ptr<const Checkpoint> refiner;
 
   int64_t native_width() const { return unet.sample_width * vae.factor(); }
   int64_t native_height() const { return unet.sample_height * vae.factor(); }
   std::string name() const;  // file or folder name without extension
+
+  bool is_sdxl() const { return unet.text_time.has_value(); }
+  // Inpainting and instruct-pix2pix U-Nets take a picture beside the noise.
+  bool takes_picture() const { return unet.in_channels != vae.latent_channels; }
+  // How many of the full encoder's last layers the checkpoint lacks: published SD2 folders hold 23 of 24.
+  int64_t layers_left_out() const;
+  // The layer that the family takes, counted from the end of the full encoder.
+  int64_t own_clip_skip() const { return is_sdxl() ? 2 : 1 + layers_left_out(); }
+  // Guidance is a second half of the batch, unless the U-Net was distilled with it built in.
+  bool is_guided(double cfg_scale) const { return cfg_scale > 1 && unet.time_cond_proj_dim == 0; }
 };
 
-// A diffusers folder or an LDM single file. Throws Error(kFile) with every fault: nothing there, no model_index.json, a
-// family or a config that is not supported (by name), parts that do not fit together.
+// A diffusers folder or a single file. Throws Error(kFile) with every fault: nothing there, no model_index.json, a
+// family, a kind of file or a config that is not supported (by name), parts that do not fit together.
 Checkpoint open_checkpoint(const std::filesystem::path& path);
 
-enum class Part { kTextEncoder, kUNet, kVae };
+// A VAE folder, a VAE file, or another checkpoint, whose VAE is taken. A file without a config is read with the
+// checkpoint's own, its scaling factor included. Throws Error(kFile).
+void use_vae(Checkpoint& checkpoint, const std::filesystem::path& path);
+// Throws Error(kFile) when the two do not share their latents.
+void use_refiner(Checkpoint& checkpoint, const std::filesystem::path& path);
+// The request's model, with its VAE and its refiner.
+Checkpoint open_models(const Request& request);
+
+// A JSON object from a config file. Throws Error(kFile).
+json read_json(const std::filesystem::path& file);
+
+enum class Part { kTextEncoder, kTextEncoder2, kUNet, kVae };
+// Those that the checkpoint has.
+std::vector<Part> parts_of(const Checkpoint& checkpoint);
 
 // The tensors of one part under diffusers' names, whatever form they are published in (the text encoder's without
 // `text_model.`). `prefer_half` chooses `.fp16.` files where both are there.
@@ -113,14 +172,18 @@ std::filesystem::path find_model(const std::string& model);
 
 // SHA-256 over the weights files that a run reads: of a single file its own; of a folder the hash of its sorted
 // "path, hash" lines. Cached by path, size and modification time. 64 hex digits.
-std::string model_hash(const Checkpoint& checkpoint, bool prefer_half);
+struct ModelHashes {
+  std::string model;
+  std::string vae, refiner;  // of --vae and --refiner; empty where there is none
+};
+ModelHashes model_hashes(const Checkpoint& checkpoint, bool prefer_half);
 
 // ---- resolving ----------------------------------------------------------------------------------------------------
 
 // Fills every field: from easel.json, the family, the checkpoint, the table. Throws Error(kUsage) with every fault that
-// needs the checkpoint to be seen (clip_skip beyond the encoder, an eta the sampler does not have, a negative prompt
-// without guidance, sizes the VAE cannot make, steps the schedule cannot take) and Error(kFile) for schedulers that are
-// not supported. `seed` must be set.
+// needs the checkpoint to be seen (clip_skip beyond the encoder, sizes the VAE cannot make, steps the schedule cannot
+// take, fields without effect, a model that needs a picture) and Error(kFile) for schedulers that are not supported.
+// `prompt` and `seed` must be set.
 Request resolve(const Request& request, const Checkpoint& checkpoint, const Precision& precision);
 
 // ---- pictures -----------------------------------------------------------------------------------------------------
@@ -139,18 +202,24 @@ struct Picture {
 // Called after every network call: which one of how many.
 using OnProgress = std::function<void(int done, int total)>;
 
-// A checkpoint's networks, loaded when they are first needed and kept for the next picture.
+// A checkpoint's networks, loaded when they are first needed and kept for the next picture; where memory does not
+// suffice for all of them, each is freed when it is done.
 class Pipeline {
  public:
-  Pipeline(Checkpoint checkpoint, Precision precision);
+  // `memory`: the bytes that may be used at once; what is available when it is not given. A VAE that says force_upcast
+  // is computed in float32 in place of float16.
+  Pipeline(Checkpoint checkpoint, Precision precision, std::optional<int64_t> memory = {});
   ~Pipeline();
 
-  // `request` is resolved. Not concurrent. Throws Error(kPicture) when values are not finite even in float32,
-  // Error(kFile) for weights that are missing, misshapen or damaged, Interrupted between steps.
+  // `request` is resolved. Not concurrent. Throws Error(kMemory) before the first step when the picture cannot fit,
+  // Error(kPicture) when values are not finite even in float32, Error(kFile) for weights that are missing, misshapen or
+  // damaged, Interrupted between steps.
   Picture generate(const Request& request, const OnProgress& on_progress = {});
 
   const Checkpoint& checkpoint() const;
   const Precision& precision() const;
+  // The networks in memory: "unet", "refiner's unet".
+  std::vector<std::string> loaded() const;
 
  private:
   struct Stages;
@@ -159,8 +228,8 @@ class Pipeline {
 
 // ---- metadata -----------------------------------------------------------------------------------------------------
 
-// The PNG's texts: A1111's `parameters` and, under `easel`, the exact resolved request as JSON with model_hash and
-// versions.
-std::vector<PngText> png_texts(const Request& resolved, const std::string& model_hash, const Checkpoint& checkpoint);
+// The PNG's texts: A1111's `parameters` and, under `easel`, the exact resolved request as JSON with model_hash (and
+// vae_hash, refiner_hash) and versions.
+std::vector<PngText> png_texts(const Request& resolved, const ModelHashes& hashes, const Checkpoint& checkpoint);
 
 }  // namespace easel

@@ -2,7 +2,7 @@
 
     full_size.py --model FOLDER --picture EASEL.png [--prompt …] [--steps 2] [--seed 0] [--cfg-scale 7.5]
 
-FOLDER is made by `random_weights.py --config models/specs/sd15`. Exit code 1 when a value differs by more than --tolerance.
+FOLDER is made by `random_weights.py --config models/specs/SPEC`. Exit code 1 when a value differs by more than --tolerance.
 """
 import argparse
 import json
@@ -18,32 +18,37 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
-from random_weights import PARTS, build_part, published_key
+from random_weights import build_part, parts_of, published_key
 
 
 def load_module(model: Path, part: str) -> torch.nn.Module:
     """From one file of any stored dtype, widened to f32, so that both programs start from the same numbers."""
-    stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+    stem = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
     stored = load_file(model / part / f"{stem}.safetensors")
     module = build_part(model, part)
     state = {key: stored.pop(published_key(part, key)).float() for key in module.state_dict()}
     if stored:
         raise SystemExit(f"{model}/{part}: unexpected tensors {sorted(stored)[:5]}")
     module.load_state_dict(state, strict=True, assign=True)
-    if part == "text_encoder":  # non-persistent, so it is still on the meta device
-        module.embeddings.position_ids = torch.arange(module.config.max_position_embeddings)[None]
+    for inner in module.modules():  # non-persistent, so it is still on the meta device
+        if hasattr(inner, "position_ids"):
+            inner.position_ids = torch.arange(module.config.max_position_embeddings)[None]
     return module.eval()
 
 
-def build_pipeline(model: Path) -> diffusers.StableDiffusionPipeline:
+def build_pipeline(model: Path) -> diffusers.DiffusionPipeline:
     config = json.loads((model / "scheduler/scheduler_config.json").read_text())
-    pipe = diffusers.StableDiffusionPipeline(
-        **{part: load_module(model, part) for part in PARTS},
-        tokenizer=CLIPTokenizer.from_pretrained(model / "tokenizer"),
+    index = json.loads((model / "model_index.json").read_text())
+    tokenizers = {name: CLIPTokenizer.from_pretrained(model / name)
+                  for name in ("tokenizer", "tokenizer_2") if (model / name).exists()}
+    xl = "XL" in index["_class_name"]
+    more = {"add_watermarker": False} if xl else {"safety_checker": None, "requires_safety_checker": False}
+    pipe = getattr(diffusers, index["_class_name"])(
+        **{part: load_module(model, part) for part in parts_of(model)},
+        **tokenizers,
+        **more,
         scheduler=getattr(diffusers, config["_class_name"]).from_config(config),
-        safety_checker=None,
         feature_extractor=None,
-        requires_safety_checker=False,
     )
     pipe.scheduler = diffusers.DDIMScheduler.from_config(config)
     return pipe

@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.numpy import save
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from random_weights import PARTS, REPOSITORY, build_part, ldm_key, part_shapes, published_key, random_tensor, read_config
+from random_weights import PARTS, REPOSITORY, build_part, part_shapes, published_key, random_tensor
 
 MODELS = REPOSITORY / "tests/data/models"
 GOLDEN = REPOSITORY / "tests/data/golden"
@@ -245,27 +245,6 @@ def write_keys() -> None:
     part_text = lambda keys: "{\n" + ",\n".join(f'"{k}":{dump(list(s))}' for k, s in keys.items()) + "\n}"
     parts = ",\n".join(f'"{part}":{part_text(keys)}' for part, keys in shapes.items())
     (GOLDEN / "keys.sd15.json").write_text("{\n" + parts + "\n}\n")
-    rows = [row for part in PARTS for row in ldm_rows(part, list(shapes[part]), shapes[part])]
-    (GOLDEN / "keys.sd15.ldm.json").write_text("[\n" + ",\n".join(dump(row) for row in rows) + "\n]\n")
-
-
-def ldm_rows(part: str, keys: list, shapes: dict) -> list:
-    """[LDM key, part, diffusers key]. The pairing is diffusers': each tensor holds its number, and is followed
-    through diffusers' own conversion. Our ldm_key() only proposes the names that go in."""
-    from diffusers.loaders import single_file_utils
-
-    config = read_config(SD15, part)
-    names = [ldm_key(part, key, config) for key in keys]
-    if part == "text_encoder":  # renamed by stripping the prefix, `cond_stage_model.transformer.`
-        return [[name, part, key] for name, key in zip(names, keys)]
-    convert = getattr(single_file_utils, f"convert_ldm_{part}_checkpoint")
-    numbered = {
-        name: torch.full([1] * (4 if len(shapes[key]) > 1 else 1), float(number))
-        for number, (name, key) in enumerate(zip(names, keys))
-    }
-    converted = convert(numbered, config)
-    assert set(converted) == set(keys), set(converted) ^ set(keys)
-    return [[names[int(converted[key].item())], part, key] for key in keys]
 
 
 def main() -> None:

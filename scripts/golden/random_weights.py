@@ -64,25 +64,34 @@ def random_tensor(key: str, shape, seed: int = 0) -> torch.Tensor:
 
 def build_part(config_dir: Path, part: str) -> torch.nn.Module:
     """The reference's module of one part, without storage (meta device)."""
+    import transformers
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
 
     config = read_config(config_dir, part)
     with torch.device("meta"):
-        if part == "text_encoder":
-            return CLIPTextModel(CLIPTextConfig(**config))
+        if part.startswith("text_encoder"):
+            return getattr(transformers, config["architectures"][0])(transformers.CLIPTextConfig(**config))
         return {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part].from_config(config)
 
 
-def read_config(config_dir: Path, part: str) -> dict:
+def config_file(config_dir: Path, part: str) -> Path:
     """PART/config.json of a diffusers folder, or PART.json of models/specs/FAMILY."""
     nested = Path(config_dir) / part / "config.json"
-    return json.loads((nested if nested.exists() else Path(config_dir) / f"{part}.json").read_text())
+    return nested if nested.exists() else Path(config_dir) / f"{part}.json"
+
+
+def read_config(config_dir: Path, part: str) -> dict:
+    return json.loads(config_file(config_dir, part).read_text())
+
+
+def parts_of(config_dir: Path) -> list:
+    return [part for part in ("text_encoder", "text_encoder_2", "unet", "vae") if config_file(config_dir, part).exists()]
 
 
 def published_key(part: str, key: str) -> str:
-    """transformers 5 dropped the `text_model.` of every published text encoder."""
-    return f"text_model.{key}" if part == "text_encoder" and not key.startswith("text_model.") else key
+    """transformers 5 dropped the `text_model.` of every published CLIPTextModel."""
+    named = key.startswith(("text_model.", "text_projection."))
+    return f"text_model.{key}" if part.startswith("text_encoder") and not named else key
 
 
 def part_shapes(config_dir: Path, part: str) -> dict:
@@ -205,15 +214,28 @@ def save_part(tensors: dict, folder: Path, stem: str, variant: str, sharded: boo
     (folder / f"{stem}.safetensors.index{dot}.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
-def write_tokenizer(source: Path, out: Path, only_json: bool) -> None:
+def copy_tokenizer(vocabulary: Path, configs: Path, name: str, out: Path) -> None:
+    """CLIP's vocabulary under the family's own special tokens: NAME/*.json of a folder of configs, or NAME_config.json
+    of a spec; those of the vocabulary's folder where there are none."""
     out.mkdir(parents=True, exist_ok=True)
-    if not only_json:
-        for file in source.iterdir():
+    own = list((configs / name).glob("*.json")) if (configs / name).exists() else []
+    spec = configs / ("tokenizer_config.json" if name == "tokenizer" else "tokenizer_2_config.json")
+    for file in vocabulary.iterdir():
+        if file.name in ("vocab.json", "merges.txt") or not (own or spec.exists()):
             shutil.copyfile(file, out / file.name)
+    for file in own:
+        shutil.copyfile(file, out / file.name)
+    if spec.exists():
+        shutil.copyfile(spec, out / "tokenizer_config.json")
+
+
+def write_tokenizer(vocabulary: Path, configs: Path, name: str, out: Path, only_json: bool) -> None:
+    copy_tokenizer(vocabulary, configs, name, out)
+    if not only_json:
         return
     from transformers import CLIPTokenizer
 
-    CLIPTokenizer.from_pretrained(source).save_pretrained(out)  # transformers 5 writes tokenizer.json only
+    CLIPTokenizer.from_pretrained(out).save_pretrained(out)  # transformers 5 writes tokenizer.json only
     for name in ("vocab.json", "merges.txt"):
         (out / name).unlink(missing_ok=True)
 
@@ -233,43 +255,32 @@ def old_attention_names(tensors: dict) -> dict:
 def relayout(part: str, tensors: dict, layout: set) -> dict:
     if part == "vae" and "old-attention" in layout:
         tensors = old_attention_names(tensors)
-    if part == "text_encoder" and "position-ids" in layout:
+    if part.startswith("text_encoder") and "position-ids" in layout:
         tensors = {**tensors, "text_model.embeddings.position_ids": torch.arange(77)[None]}
-    if part == "text_encoder" and "no-prefix" in layout:
+    if part.startswith("text_encoder") and "no-prefix" in layout:
         tensors = {k.removeprefix("text_model."): v for k, v in tensors.items()}
     return tensors
 
 
 def write_folder(config_dir: Path, out: Path, seed: int, dtype: torch.dtype, layout: set, tokenizer: Path) -> None:
     variant = "fp16" if "variant-fp16" in layout else ""
-    for part in PARTS:
+    for part in parts_of(config_dir):
         tensors = relayout(part, random_part(config_dir, part, seed, dtype), layout)
-        stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+        stem = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
         save_part(tensors, out / part, stem, variant, "sharded" in layout)
         (out / part / "config.json").write_text(json.dumps(read_config(config_dir, part), indent=2) + "\n")
+        if part.startswith("text_encoder"):
+            name = part.replace("text_encoder", "tokenizer")
+            write_tokenizer(tokenizer, config_dir, name, out / name, "tokenizer-json" in layout)
     write_scheduler_and_index(config_dir, out)
-    write_tokenizer(tokenizer, out / "tokenizer", "tokenizer-json" in layout)
 
 
 def write_scheduler_and_index(config_dir: Path, out: Path) -> None:
-    """Copied from a folder; made from a spec (models/specs/FAMILY), which has no model_index.json."""
     nested = config_dir / "scheduler" / "scheduler_config.json"
     scheduler = (nested if nested.exists() else config_dir / "scheduler.json").read_text()
     (out / "scheduler").mkdir(parents=True, exist_ok=True)
     (out / "scheduler" / "scheduler_config.json").write_text(scheduler)
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "_diffusers_version": "0.42.1",
-        "feature_extractor": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", json.loads(scheduler)["_class_name"]],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
-    (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    shutil.copyfile(config_dir / "model_index.json", out / "model_index.json")
 
 
 LAYOUTS = ("diffusers", "variant-fp16", "sharded", "no-prefix", "tokenizer-json", "position-ids", "old-attention", "ldm")

@@ -13,8 +13,8 @@ Drawing::Drawing(const GenerateOptions& options, const Plan& plan, Pipeline& pip
       facts_of_(std::move(facts_of)),
       progress_(options.progress, plan.size()) {
   if (options_.image_metadata)
-    model_hash_ = std::async(std::launch::async, [&pipeline] {
-      return model_hash(pipeline.checkpoint(), pipeline.precision().unet != at::kFloat);
+    model_hashes_ = std::async(std::launch::async, [&pipeline] {
+      return model_hashes(pipeline.checkpoint(), pipeline.precision().unet != at::kFloat);
     });
 }
 
@@ -50,7 +50,7 @@ void Drawing::draw(const Job& job) {
 
 std::string Drawing::png_of(const Picture& picture, const Request& request) {
   if (!options_.image_metadata) return encode_png(picture.image, {});
-  return encode_png(picture.image, png_texts(request, model_hash_.get(), pipeline_.checkpoint()));
+  return encode_png(picture.image, png_texts(request, model_hashes_.get(), pipeline_.checkpoint()));
 }
 
 void Drawing::save(const Job& job, const Request& request, Picture picture) {

@@ -29,7 +29,7 @@ class Drawing {
   Outputs& outputs_;
   const std::function<NameFacts(int64_t)> facts_of_;
   Progress progress_;
-  std::shared_future<std::string> model_hash_;  // computed while the first picture is sampled
+  std::shared_future<ModelHashes> model_hashes_;  // computed while the first picture is sampled
 };
 
 }  // namespace easel::cli

@@ -38,6 +38,12 @@ void tell_random_seeds(const GenerateOptions& options, const Plan& plan) {
   }
 }
 
+void tell_assumed_prediction(const Request& common, const Checkpoint& checkpoint) {
+  const FileIdentity& id = checkpoint.identity;
+  if (id.prediction_assumed && !common.prediction)
+    log::note("prediction " + id.prediction + ", " + id.prediction_reason + "; --prediction says otherwise");
+}
+
 int print_requests(const Plan& plan, const Checkpoint& checkpoint, const Precision& precision) {
   for (int64_t i = 0; i < plan.size(); ++i)
     print_line(to_json(resolve(plan.job(i).request, checkpoint, precision)).dump());
@@ -65,8 +71,9 @@ int generate(const Arguments& arguments) {
   if (!outputs.needs_checkpoint()) outputs.check_targets(facts_of, faults);
   faults.raise_if_any(ErrorKind::kUsage, "see 'easel --help'");
 
-  Checkpoint checkpoint = open_checkpoint(find_model(*options->common.model));
   const Request& common = options->common;
+  Checkpoint checkpoint = open_models(common);
+  tell_assumed_prediction(common, checkpoint);
   const Precision precision =
       resolve_precision(common.device.value_or("auto"), dtype_choice(common.dtype.value_or("auto")));
   model_facts.sampler = *resolve(plan.job(0).request, checkpoint, precision).sampler;

@@ -1,5 +1,6 @@
 #include "cli/generate_help.h"
 
+#include <algorithm>
 #include <sstream>
 
 #include "cli/commands.h"
@@ -64,8 +65,13 @@ class HelpFormatter : public CLI::Formatter {
 
 const char* group_of(const RequestField& field) {
   const std::string& name = field.name;
-  if (name == "prompt" || name == "negative_prompt") return kPromptGroup;
-  if (name == "model" || name == "device" || name == "dtype") return kModelGroup;
+  const auto is_one_of = [&](std::initializer_list<const char*> names) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  if (name.find("prompt") != std::string::npos) return kPromptGroup;
+  if (is_one_of({"model", "vae", "refiner", "refiner_start", "device", "dtype"})) return kModelGroup;
+  if (is_one_of({"original_size", "crop", "target_size", "aesthetic_score", "negative_aesthetic_score"}))
+    return kSdxlGroup;
   return kPictureGroup;
 }
 

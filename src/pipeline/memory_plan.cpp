@@ -1,11 +1,12 @@
-// How much memory a picture takes, known before the first step.
-#include <algorithm>
+#include "pipeline/memory_plan.h"
 
-#include "pipeline/stages.h"
+#include <algorithm>
 
 namespace easel {
 
 namespace {
+
+using Kind = MemoryPhase::Kind;
 
 std::string gigabytes(int64_t bytes) {
   char text[32];
@@ -19,7 +20,7 @@ int64_t unet_activations(const UNetSpec& s, int64_t latent_pixels, int64_t batch
   const UNetLevel& finest = s.levels.front();
   int64_t values = (finest.layers + 5) * finest.channels * latent_pixels;
   for (std::size_t i = 0; i < s.levels.size(); ++i) {
-    if (!s.levels[i].down_attention && !s.levels[i].up_attention) continue;
+    if (!s.levels[i].has_attention()) continue;
     values += 12 * s.levels[i].channels * std::max<int64_t>(1, latent_pixels >> (2 * i));
     break;
   }
@@ -32,27 +33,92 @@ int64_t decoder_activations(const VaeSpec& s, int64_t pixels) {
   return 4 * channels[std::min<std::size_t>(1, channels.size() - 1)] * pixels;
 }
 
+int64_t size_of(at::ScalarType dtype) { return static_cast<int64_t>(c10::elementSize(dtype)); }
+
+MemoryPhase text_phase(StageSet& nets, const std::string& name) {
+  MemoryPhase phase = {Kind::kText, name, 0, 0};
+  for (const Part part : parts_of(nets.checkpoint())) {
+    if (part == Part::kTextEncoder || part == Part::kTextEncoder2) phase.weights += nets.bytes_of(part);
+  }
+  return phase;
+}
+
+MemoryPhase unet_phase(StageSet& nets, const std::string& name, const Request& r) {
+  const Checkpoint& c = nets.checkpoint();
+  const int64_t latent_pixels = *r.width * *r.height / (c.vae.factor() * c.vae.factor());
+  const int64_t values = unet_activations(c.unet, latent_pixels, c.is_guided(*r.cfg_scale) ? 2 : 1);
+  return {Kind::kUNet, name, nets.bytes_of(Part::kUNet), values * size_of(nets.precision().unet)};
+}
+
+int64_t loaded_bytes(StageSet& nets) {
+  int64_t bytes = 0;
+  for (const Part part : parts_of(nets.checkpoint())) {
+    if (nets.is_loaded(part)) bytes += nets.bytes_of(part);
+  }
+  return bytes;
+}
+
+MemoryPlan plan_with(const std::vector<MemoryPhase>& phases, bool free_text, bool free_unet) {
+  MemoryPlan plan = {free_text, free_unet, 0, ""};
+  int64_t kept = 0;
+  for (const MemoryPhase& phase : phases) {
+    const int64_t at_work = kept + phase.weights + phase.activations;
+    if (at_work > plan.peak) {
+      plan.peak = at_work;
+      plan.largest = phase.name;
+    }
+    const bool freed = phase.kind == Kind::kText ? free_text : phase.kind == Kind::kUNet && free_unet;
+    if (!freed) kept += phase.weights;
+  }
+  return plan;
+}
+
 }  // namespace
 
-void check_memory(const Checkpoint& c, const Request& r, const Precision& precision, int64_t bytes_to_load) {
-  const int64_t pixels = *r.width * *r.height;
-  const int64_t latent_pixels = pixels / (c.vae.factor() * c.vae.factor());
-  const auto unet_bytes = static_cast<int64_t>(c10::elementSize(precision.unet));
-  const auto vae_bytes = static_cast<int64_t>(c10::elementSize(precision.vae));
-  const int64_t activations = std::max(unet_bytes * unet_activations(c.unet, latent_pixels, *r.cfg_scale > 1 ? 2 : 1),
-                                       vae_bytes * decoder_activations(c.vae, pixels));
-  const int64_t needed = bytes_to_load + activations;
-  const int64_t available = precision.device.is_cpu()
-                                ? available_memory_bytes()
-                                : cuda_devices().at(static_cast<std::size_t>(precision.device.index())).free_bytes;
-  log::verbose("memory: " + gigabytes(bytes_to_load) + " of weights to load, " + gigabytes(activations) +
-               " for the picture, " + gigabytes(available) + " available");
-  if (needed > available)
+MemoryPlan plan_memory(const std::vector<MemoryPhase>& phases, int64_t available) {
+  for (const auto& [free_text, free_unet] : {std::pair{false, false}, {true, false}}) {
+    const MemoryPlan plan = plan_with(phases, free_text, free_unet);
+    if (plan.peak <= available) return plan;
+  }
+  return plan_with(phases, true, true);
+}
+
+std::vector<MemoryPhase> memory_phases(const Request& r, StageSet& nets, StageSet* refiner) {
+  std::vector<MemoryPhase> phases = {text_phase(nets, "the text encoders")};
+  if (refiner != nullptr) phases.push_back(text_phase(*refiner, "the refiner's text encoder"));
+  phases.push_back(unet_phase(nets, "the U-Net", r));
+  if (refiner != nullptr) phases.push_back(unet_phase(*refiner, "the refiner's U-Net", r));
+  const int64_t values = decoder_activations(nets.checkpoint().vae, *r.width * *r.height);
+  phases.push_back({Kind::kVae, "the VAE", nets.bytes_of(Part::kVae), values * size_of(nets.precision().vae)});
+  return phases;
+}
+
+int64_t usable_memory(StageSet& nets, StageSet* refiner) {
+  const at::Device device = nets.precision().device;
+  // A CUDA device's free memory is of the time when it was found, before anything was loaded.
+  if (!device.is_cpu()) return cuda_devices().at(static_cast<std::size_t>(device.index())).free_bytes;
+  return available_memory_bytes() + loaded_bytes(nets) + (refiner != nullptr ? loaded_bytes(*refiner) : 0);
+}
+
+MemoryPlan check_memory(const Request& r, const std::vector<MemoryPhase>& phases, int64_t available) {
+  const MemoryPlan plan = plan_memory(phases, available);
+  std::string all;
+  for (const MemoryPhase& phase : phases) {
+    const std::string work = phase.activations > 0 ? " + " + gigabytes(phase.activations) : "";
+    all += (all.empty() ? "" : ", ") + phase.name + " " + gigabytes(phase.weights) + work;
+  }
+  log::verbose("memory: " + all + "; at most " + gigabytes(plan.peak) + " at once (" + plan.largest + "), " +
+               gigabytes(available) + " available; " +
+               (plan.free_unet   ? "every network is freed when it is done"
+                : plan.free_text ? "text encoders are freed before sampling"
+                                 : "all networks are kept"));
+  if (plan.peak > available)
     throw Error(ErrorKind::kMemory,
                 "a picture of " + std::to_string(*r.width) + "x" + std::to_string(*r.height) + " needs about " +
-                    gigabytes(needed) + " of memory (" + gigabytes(bytes_to_load) + " of it weights), " +
-                    gigabytes(available) + " are available",
+                    gigabytes(plan.peak) + " of memory for " + plan.largest + " alone, " + gigabytes(available) +
+                    " are available",
                 "a smaller -W and -H, or --dtype bf16, needs less");
+  return plan;
 }
 
 }  // namespace easel

@@ -2,10 +2,11 @@
 #include <openssl/evp.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 
-#include "pipeline/families.h"
+#include "easel/pipeline.h"
 
 namespace easel {
 
@@ -94,16 +95,39 @@ std::string cached_sha256(const fs::path& file) {
 
 }  // namespace
 
-std::string model_hash(const Checkpoint& c, bool prefer_half) {
+namespace {
+
+std::string hash_of_parts(const Checkpoint& c, bool prefer_half) {
   if (c.single_file) return cached_sha256(c.path);
   std::set<std::string> lines;
-  for (const Part part : {Part::kTextEncoder, Part::kUNet, Part::kVae}) {
+  for (const Part part : parts_of(c)) {
+    if (part == Part::kVae && c.other_vae) continue;
     for (const fs::path& file : open_weights(c, part, prefer_half)->files())
       lines.insert(file.lexically_relative(c.path).generic_string() + ", " + cached_sha256(file) + "\n");
   }
   Sha256 hash;
   for (const std::string& line : lines) hash.update(line);
   return hash.hex();
+}
+
+// Of one file its own, as of a single file.
+std::string hash_of_vae(const Checkpoint& c, bool prefer_half) {
+  Sha256 hash;
+  std::vector<fs::path> files = open_weights(c, Part::kVae, prefer_half)->files();
+  if (files.size() == 1) return cached_sha256(files.front());
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files) hash.update(file.filename().string() + ", " + cached_sha256(file) + "\n");
+  return hash.hex();
+}
+
+}  // namespace
+
+ModelHashes model_hashes(const Checkpoint& c, bool prefer_half) {
+  ModelHashes hashes;
+  hashes.model = hash_of_parts(c, prefer_half);
+  if (c.other_vae) hashes.vae = hash_of_vae(c, prefer_half);
+  if (c.refiner) hashes.refiner = hash_of_parts(*c.refiner, prefer_half);
+  return hashes;
 }
 
 }  // namespace easel

@@ -1,23 +1,10 @@
-// The way of a picture: prompt → hidden states; seed → noise → latent by the sampler; latent → pixels.
+// The way of a picture: prompt → conditioning; seed → noise → latent by the sampler; latent → pixels.
 #include <c10/core/InferenceMode.h>
 
-#include "pipeline/stages.h"
+#include "pipeline/conditioning.h"
+#include "pipeline/memory_plan.h"
 
 namespace easel {
-
-struct Pipeline::Stages {
-  Checkpoint checkpoint;
-  ClipTokenizer tokenizer;
-  StageSet own;                     // in the precision asked for
-  std::optional<StageSet> float32;  // for what is not finite in half precision
-
-  Stages(Checkpoint c, Precision precision);
-  StageSet& in_float32();
-  Tensor encode(StageSet& nets, const std::string& prompt, int64_t clip_skip, Timings& time);
-  Tensor context(StageSet& nets, const Request& r, Timings& time);
-  Tensor sample(StageSet& nets, const Request& r, const OnProgress& on_progress, Timings& time);
-  Tensor decode(StageSet& nets, const Tensor& latent, Timings& time);
-};
 
 namespace {
 
@@ -32,98 +19,143 @@ void warn_of_retry(const std::string& stage, at::ScalarType dtype) {
   log::warn(stage + " gave values that are not finite in " + dtype_name(dtype) + "; once more in f32");
 }
 
-void warn_of_cut(const TokenizedPrompt& tokens, int64_t max_length) {
-  constexpr std::size_t kShown = 300;
-  const bool long_text = tokens.cut.size() > kShown;
-  const std::string text = json(tokens.cut.substr(0, kShown)).dump(-1, ' ', false, json::error_handler_t::ignore);
-  log::warn("the prompt is longer than " + std::to_string(max_length) + " tokens; not seen by the model, the last " +
-            std::to_string(tokens.cut_length) + ": " + text + (long_text ? " ..." : ""));
+// float16 overflows inside SDXL's VAE. diffusers' SDXL pipelines look at force_upcast, those of 1.x and 2.x do not.
+Precision precision_for(const Checkpoint& c, Precision precision) {
+  if (c.is_sdxl() && c.vae.force_upcast && precision.vae == at::kHalf) precision.vae = at::kFloat;
+  return precision;
 }
 
-void check_tokenizer(const Checkpoint& c, const ClipTokenizer& tokenizer) {
-  Faults faults;
-  const std::string where = c.tokenizer_folder.string() + ": ";
-  if (tokenizer.vocab_size() > c.text_encoder.vocab_size)
-    faults.add(where + std::to_string(tokenizer.vocab_size()) + " tokens, but the text encoder has rows for " +
-               std::to_string(c.text_encoder.vocab_size));
-  if (tokenizer.max_length() > c.text_encoder.max_position_embeddings)
-    faults.add(where + "prompts of " + std::to_string(tokenizer.max_length()) +
-               " tokens, but the text encoder has positions for " +
-               std::to_string(c.text_encoder.max_position_embeddings));
-  faults.raise_if_any(ErrorKind::kFile);
+Precision in_float32(Precision precision) {
+  precision.text = precision.unet = precision.vae = at::kFloat;
+  return precision;
+}
+
+// One checkpoint: its tokenizers, its networks, and those in float32 for what is not finite in half precision.
+struct Model {
+  const Checkpoint& checkpoint;
+  Tokenizers tokenizers;
+  StageSet own;
+  std::optional<StageSet> float32;
+
+  Model(const Checkpoint& c, Precision precision) : checkpoint(c), tokenizers(c), own(c, precision) {}
+
+  StageSet& stages(bool full) {
+    if (!full) return own;
+    if (!float32) float32.emplace(checkpoint, in_float32(own.precision()));
+    return *float32;
+  }
+};
+
+}  // namespace
+
+struct Pipeline::Stages {
+  Checkpoint checkpoint;
+  Model base;
+  std::optional<Model> refiner;
+  std::optional<int64_t> memory;
+  CutWarnings cuts;
+
+  Stages(Checkpoint c, Precision precision, std::optional<int64_t> limit);
+  MemoryPlan plan(const Request& r);
+  Tensor sample(const Request& r, const MemoryPlan& plan, bool full, const OnProgress& on_progress, Timings& time);
+  Conditioning conditioning(Model& model, const Request& r, const MemoryPlan& plan, bool full, Timings& time);
+  Tensor decode(StageSet& nets, const Tensor& latent, Timings& time);
+  void free_pictures_networks();
+};
+
+Pipeline::Stages::Stages(Checkpoint c, Precision precision, std::optional<int64_t> limit)
+    : checkpoint(std::move(c)), base(checkpoint, precision_for(checkpoint, precision)), memory(limit) {
+  if (checkpoint.refiner) refiner.emplace(*checkpoint.refiner, base.own.precision());
+}
+
+MemoryPlan Pipeline::Stages::plan(const Request& r) {
+  StageSet* second = refiner ? &refiner->own : nullptr;
+  const int64_t available = memory.value_or(usable_memory(base.own, second));
+  const MemoryPlan plan = check_memory(r, memory_phases(r, base.own, second), available);
+  if (plan.free_unet) free_pictures_networks();
+  return plan;
+}
+
+// All but the text encoders, of the picture before.
+void Pipeline::Stages::free_pictures_networks() {
+  const auto free_of = [](Model& model) {
+    for (StageSet* nets : {&model.own, model.float32 ? &*model.float32 : nullptr}) {
+      if (nets == nullptr) continue;
+      nets->free_unet();
+      nets->free_vae_decoder();
+    }
+  };
+  free_of(base);
+  if (refiner) free_of(*refiner);
+}
+
+Conditioning Pipeline::Stages::conditioning(Model& model, const Request& r, const MemoryPlan& plan, bool full,
+                                            Timings& time) {
+  StageSet& nets = model.stages(full);
+  const auto make_room = [&] {
+    if (plan.free_text) free_pictures_networks();
+  };
+  Conditioning conditioning = condition(r, model.tokenizers, nets, cuts, make_room, time);
+  if (plan.free_text) nets.free_text_encoders();
+  return conditioning;
+}
+
+namespace {
+
+// What one network does of the way from noise to latent.
+struct Stretch {
+  StageSet& nets;
+  std::unique_ptr<Sampler> sampler;
+  Conditioning conditioning;
+};
+
+// x, in the sampler's own scaling, moved along the sampler's steps. It computes in float32 whatever the network's
+// dtype.
+Tensor travel(const Request& r, const Stretch& stretch, Tensor x, RandomStream& stream,
+              const std::function<void(int, const Tensor&)>& on_step, Timings& time) {
+  const UNet& unet = stretch.nets.unet(&time.load);
+  const double start = now_seconds();
+  const at::ScalarType dtype = stretch.nets.precision().unet;
+  const Network network = [&](const Tensor& in, double t) {
+    check_interrupted();
+    return unet(in.to(dtype), t, stretch.conditioning.context, stretch.conditioning.added).to(at::kFloat);
+  };
+  const bool guided = stretch.nets.checkpoint().is_guided(*r.cfg_scale);
+  const Denoiser denoise = make_denoiser(guided ? guide(network, *r.cfg_scale, r.cfg_rescale.value_or(0)) : network,
+                                         stretch.sampler->prediction());
+  x = stretch.sampler->sample(
+      denoise, x, [&](at::IntArrayRef shape) { return stream.randn(shape); }, on_step);
+  time.sample += now_seconds() - start;
+  return x;
 }
 
 }  // namespace
 
-Pipeline::Stages::Stages(Checkpoint c, Precision precision)
-    : checkpoint(std::move(c)),
-      tokenizer(ClipTokenizer::from_folder(checkpoint.tokenizer_folder)),
-      own(checkpoint, precision) {
-  check_tokenizer(checkpoint, tokenizer);
-}
+// [1, L, H/F, W/F] float32.
+Tensor Pipeline::Stages::sample(const Request& r, const MemoryPlan& plan, bool full, const OnProgress& on_progress,
+                                Timings& time) {
+  std::vector<Stretch> way;
+  way.push_back({base.stages(full), make_sampler(r, checkpoint), conditioning(base, r, plan, full, time)});
+  if (refiner)
+    way.push_back({refiner->stages(full), make_refiner_sampler(r, *checkpoint.refiner),
+                   conditioning(*refiner, r, plan, full, time)});
+  int total = 0, done = 0;
+  for (const Stretch& stretch : way) total += static_cast<int>(stretch.sampler->steps().size());
 
-StageSet& Pipeline::Stages::in_float32() {
-  if (!float32) {
-    Precision full = own.precision();
-    full.text = full.unet = full.vae = at::kFloat;
-    float32.emplace(checkpoint, full);
-  }
-  return *float32;
-}
-
-// [1, T, D] in the U-Net's dtype.
-Tensor Pipeline::Stages::encode(StageSet& nets, const std::string& prompt, int64_t clip_skip, Timings& time) {
-  constexpr std::size_t kRemembered = 64;
-  const auto key = std::pair(prompt, clip_skip);
-  if (const auto found = nets.encoded.find(key); found != nets.encoded.end()) return found->second;
-
-  const TokenizedPrompt tokens = tokenizer.tokenize(prompt);
-  if (tokens.cut_length > 0) warn_of_cut(tokens, tokenizer.max_length());
-  const ClipTextEncoder& encoder = nets.text_encoder(&time.load);
-  const double start = now_seconds();
-  const Precision& p = nets.precision();
-  const Tensor ids = at::tensor(tokens.ids, at::kLong).unsqueeze(0).to(p.device);
-  const Tensor states = encoder(ids, clip_skip).to(p.unet);
-  time.encode += now_seconds() - start;
-  if (nets.encoded.size() >= kRemembered) nets.encoded.clear();
-  return nets.encoded[key] = states;
-}
-
-// [2, T, D], unconditional first, or [1, T, D] without guidance. The negative prompt always takes the last layer:
-// diffusers' encode_prompt skips layers for the prompt alone.
-Tensor Pipeline::Stages::context(StageSet& nets, const Request& r, Timings& time) {
-  const Tensor cond = encode(nets, *r.prompt, *r.clip_skip, time);
-  if (*r.cfg_scale <= 1) return cond;
-  return at::cat({encode(nets, r.negative_prompt.value_or(""), /*clip_skip=*/1, time), cond});
-}
-
-// [1, L, H/F, W/F] float32. The sampler computes in float32 whatever the network's dtype.
-Tensor Pipeline::Stages::sample(StageSet& nets, const Request& r, const OnProgress& on_progress, Timings& time) {
-  const Tensor hidden_states = context(nets, r, time);
-  const UNet& unet = nets.unet(&time.load);
-  const double start = now_seconds();
-  const Precision& p = nets.precision();
-
-  const std::unique_ptr<Sampler> sampler = make_sampler(r, checkpoint);
   RandomStream stream(*r.seed);
   const int64_t factor = checkpoint.vae.factor();
-  const Shape shape = {1, checkpoint.vae.latent_channels, *r.height / factor, *r.width / factor};
-  const Tensor noise = (stream.randn(shape) * sampler->init_scale()).to(p.device);
-
-  const Network network = [&](const Tensor& x, double t) {
-    check_interrupted();
-    return unet(x.to(p.unet), t, hidden_states).to(at::kFloat);
-  };
-  const Denoiser denoise =
-      make_denoiser(*r.cfg_scale > 1 ? guide(network, *r.cfg_scale) : network, sampler->prediction());
-  const int total = static_cast<int>(sampler->steps().size());
-  const Tensor latent = sampler->sample(
-      denoise, noise, [&](at::IntArrayRef wanted) { return stream.randn(wanted); },
-      [&](int i, const Tensor&) {
-        if (on_progress) on_progress(i + 1, total);
-      });
-  time.sample += now_seconds() - start;
-  return latent;
+  const Tensor noise = stream.randn({1, checkpoint.vae.latent_channels, *r.height / factor, *r.width / factor});
+  Tensor x = (noise * way.front().sampler->init_scale()).to(base.own.precision().device);
+  for (const Stretch& stretch : way) {
+    x = travel(
+        r, stretch, x, stream,
+        [&](int, const Tensor&) {
+          if (on_progress) on_progress(++done, total);
+        },
+        time);
+    if (plan.free_unet) stretch.nets.free_unet();
+  }
+  return x;
 }
 
 // [3, H, W] float32 on the CPU.
@@ -136,10 +168,12 @@ Tensor Pipeline::Stages::decode(StageSet& nets, const Tensor& latent, Timings& t
   return pixels;
 }
 
-Pipeline::Pipeline(Checkpoint checkpoint, Precision precision) {
+Pipeline::Pipeline(Checkpoint checkpoint, Precision precision, std::optional<int64_t> memory) {
   const c10::InferenceMode guard;
-  audit(checkpoint, precision.unet != at::kFloat);
-  stages_ = std::make_unique<Stages>(std::move(checkpoint), precision);
+  const bool prefer_half = precision.unet != at::kFloat;
+  audit(checkpoint, prefer_half);
+  if (checkpoint.refiner) audit(*checkpoint.refiner, prefer_half);
+  stages_ = std::make_unique<Stages>(std::move(checkpoint), precision, memory);
 }
 
 Pipeline::~Pipeline() = default;
@@ -148,22 +182,22 @@ Picture Pipeline::generate(const Request& r, const OnProgress& on_progress) {
   const c10::InferenceMode guard;
   Stages& s = *stages_;
   Picture picture;
-  picture.precision = s.own.precision();
-  check_memory(s.checkpoint, r, s.own.precision(), s.own.bytes_to_load());
+  picture.precision = s.base.own.precision();
+  const MemoryPlan plan = s.plan(r);
 
-  Tensor latent = s.sample(s.own, r, on_progress, picture.timings);
+  Tensor latent = s.sample(r, plan, /*full=*/false, on_progress, picture.timings);
   if (!is_finite(latent) && picture.precision.unet != at::kFloat) {
     warn_of_retry("the U-Net", picture.precision.unet);
     picture.precision.text = picture.precision.unet = at::kFloat;
-    latent = s.sample(s.in_float32(), r, on_progress, picture.timings);
+    latent = s.sample(r, plan, /*full=*/true, on_progress, picture.timings);
   }
   if (!is_finite(latent)) throw not_finite("the U-Net");
 
-  Tensor pixels = s.decode(s.own, latent, picture.timings);
+  Tensor pixels = s.decode(s.base.own, latent, picture.timings);
   if (!is_finite(pixels) && picture.precision.vae != at::kFloat) {
     warn_of_retry("the VAE", picture.precision.vae);
     picture.precision.vae = at::kFloat;
-    pixels = s.decode(s.in_float32(), latent, picture.timings);
+    pixels = s.decode(s.base.stages(/*full=*/true), latent, picture.timings);
   }
   if (!is_finite(pixels)) throw not_finite("the VAE");
 
@@ -173,6 +207,18 @@ Picture Pipeline::generate(const Request& r, const OnProgress& on_progress) {
 }
 
 const Checkpoint& Pipeline::checkpoint() const { return stages_->checkpoint; }
-const Precision& Pipeline::precision() const { return stages_->own.precision(); }
+const Precision& Pipeline::precision() const { return stages_->base.own.precision(); }
+
+std::vector<std::string> Pipeline::loaded() const {
+  std::vector<std::string> names;
+  const auto add = [&](const Model& model, const std::string& whose) {
+    for (const Part part : parts_of(model.checkpoint)) {
+      if (model.own.is_loaded(part)) names.push_back(whose + name_of(part));
+    }
+  };
+  add(stages_->base, "");
+  if (stages_->refiner) add(*stages_->refiner, "refiner's ");
+  return names;
+}
 
 }  // namespace easel

@@ -1,4 +1,4 @@
-// The table of request fields, and values from text and JSON by it.
+// Values of request fields from text and JSON, by the table.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -7,119 +7,6 @@
 #include "easel/pipeline.h"
 
 namespace easel {
-
-const std::vector<RequestField>& request_fields() {
-  constexpr double kWholeSeed = 18446744073709551615.0;  // 2^64 − 1, checked as an integer
-  static const std::vector<RequestField> fields = {
-      {.name = "prompt",
-       .flags = "-p,--prompt",
-       .member = &Request::prompt,
-       .value_name = "TEXT",
-       .help = "what to draw; repeatable; '-' reads all of standard input as one prompt"},
-      {.name = "negative_prompt",
-       .flags = "-n,--negative-prompt",
-       .member = &Request::negative_prompt,
-       .value_name = "TEXT",
-       .help = "what to keep away from"},
-      {.name = "width",
-       .flags = "-W,--width",
-       .member = &Request::width,
-       .low = 8,
-       .high = 16384,
-       .multiple_of = 8,
-       .value_name = "PIXELS",
-       .help = "a multiple of 8 (default: the model's own size)"},
-      {.name = "height",
-       .flags = "-H,--height",
-       .member = &Request::height,
-       .low = 8,
-       .high = 16384,
-       .multiple_of = 8,
-       .value_name = "PIXELS",
-       .help = "a multiple of 8 (default: the model's own size)"},
-      {.name = "seed",
-       .flags = "-s,--seed",
-       .member = &Request::seed,
-       .low = 0,
-       .high = kWholeSeed,
-       .value_name = "N",
-       .help = "0 to 2^64-1, of which the noise sees the low 32 bits (default: random below 2^32, printed)"},
-      {.name = "steps",
-       .flags = "--steps",
-       .aliases = {"num_inference_steps"},
-       .member = &Request::steps,
-       .low = 1,
-       .high = 1000,
-       .value_name = "N",
-       .help = "sampling steps (default: the model's own, else 20)"},
-      {.name = "cfg_scale",
-       .flags = "--cfg-scale,--guidance-scale,--scale",
-       .aliases = {"guidance_scale", "scale"},
-       .member = &Request::cfg_scale,
-       .low = 0,
-       .high = 1000,
-       .value_name = "X",
-       .help = "classifier-free guidance; 1 and less turns it off (default: the model's own, else 7.5)"},
-      {.name = "sampler",
-       .flags = "--sampler,--sampling-method",
-       .aliases = {"sampling_method"},
-       .member = &Request::sampler,
-       .value_name = "NAME",
-       .help = "see 'easel samplers'; any known spelling (default: the checkpoint's own)"},
-      {.name = "eta",
-       .flags = "--eta",
-       .member = &Request::eta,
-       .low = 0,
-       .high = 1,
-       .value_name = "X",
-       .help = "share of fresh noise in each step of samplers that have it, 0 to 1 (default: 0)"},
-      {.name = "prediction",
-       .flags = "--prediction",
-       .member = &Request::prediction,
-       .words = {"eps", "v", "x0"},
-       .value_name = "eps|v|x0",
-       .help = "what the network predicts (default: what the checkpoint says)"},
-      {.name = "clip_skip",
-       .flags = "--clip-skip",
-       .member = &Request::clip_skip,
-       .low = 1,
-       .high = 100,
-       .value_name = "K",
-       .help = "use the K-th layer from the end of the text encoder (default: 1, the last)"},
-      {.name = "model",
-       .flags = "-m,--model,--ckpt",
-       .aliases = {"ckpt"},
-       .member = &Request::model,
-       .value_name = "PATH",
-       .help = "diffusers folder or single .safetensors file (default: $EASEL_MODEL, else the bundled model)"},
-      {.name = "device",
-       .flags = "--device",
-       .member = &Request::device,
-       .value_name = "auto|cpu|cuda[:N]",
-       .help = "where to compute (default: auto, CUDA where there is one)"},
-      {.name = "dtype",
-       .flags = "--dtype",
-       .member = &Request::dtype,
-       .words = {"auto", "f32", "f16", "bf16"},
-       .value_name = "auto|f32|f16|bf16",
-       .help = "precision of the networks (default: auto; f32 is the one that equals diffusers')"},
-      {.name = "prompt_syntax",
-       .flags = "",  // only raw exists: stored with the picture, no flag yet
-       .member = &Request::prompt_syntax,
-       .words = {"raw"},
-       .value_name = "raw",
-       .help = "how the prompt is read"},
-  };
-  return fields;
-}
-
-const RequestField* find_request_field(std::string_view name) {
-  for (const RequestField& field : request_fields()) {
-    if (field.name == name || std::find(field.aliases.begin(), field.aliases.end(), name) != field.aliases.end())
-      return &field;
-  }
-  return nullptr;
-}
 
 namespace {
 
@@ -131,6 +18,8 @@ std::string expectation(const RequestField& field) {
       text += (i == 0 ? "" : i + 1 == field.words.size() ? " or " : ", ") + field.words[i];
     return text;
   }
+  if (field.form == TextForm::kSize) return "expected a size in pixels, WIDTHxHEIGHT, as 1024x768";
+  if (field.form == TextForm::kPoint) return "expected a place in pixels, LEFT,TOP, as 0,128";
   if (std::holds_alternative<std::optional<double> Request::*>(field.member))
     return "expected a number from " + plain(field.low) + " to " + plain(field.high);
   if (std::holds_alternative<std::optional<uint64_t> Request::*>(field.member))
@@ -149,14 +38,30 @@ std::optional<T> parsed(std::string_view text) {
   return value;
 }
 
+}  // namespace
+
+std::optional<std::pair<int64_t, int64_t>> number_pair(std::string_view text, TextForm form) {
+  constexpr int64_t kLargest = 65536;
+  const std::size_t middle = text.find(form == TextForm::kSize ? 'x' : ',');
+  if (form == TextForm::kAny || middle == std::string_view::npos) return std::nullopt;
+  const auto first = parsed<int64_t>(text.substr(0, middle)), second = parsed<int64_t>(text.substr(middle + 1));
+  const int64_t least = form == TextForm::kSize ? 1 : 0;
+  if (!first || !second || std::min(*first, *second) < least || std::max(*first, *second) > kLargest)
+    return std::nullopt;
+  return std::pair(*first, *second);
+}
+
+namespace {
+
 // Sets one typed member; false where the value is not what the field expects.
 struct Setter {
   Request& request;
   const RequestField& field;
 
   bool operator()(std::optional<std::string> Request::*member, const std::string& value) const {
-    const bool allowed =
-        field.words.empty() || std::find(field.words.begin(), field.words.end(), value) != field.words.end();
+    const auto& words = field.words;
+    const bool allowed = (words.empty() || std::find(words.begin(), words.end(), value) != words.end()) &&
+                         (field.form == TextForm::kAny || number_pair(value, field.form));
     if (allowed) request.*member = value;
     return allowed;
   }

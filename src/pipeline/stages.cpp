@@ -4,70 +4,81 @@ namespace easel {
 
 namespace {
 
-bool is_half(at::ScalarType dtype) { return dtype != at::kFloat; }
-
-// Tensors of a single file that no part reads under any name.
+// Tensors of a single file that belong to no part.
 void audit_single_file(const Checkpoint& c) {
-  std::set<std::string> read;
-  for (const Part part : {Part::kTextEncoder, Part::kUNet, Part::kVae}) {
-    for (const std::string& stored : stored_names(c, part)) read.insert(stored);
-  }
   Faults faults;
   std::size_t count = 0;
+  const auto belongs = [&](const std::string& name) {
+    for (const FilePart& part : c.identity.parts) {
+      if (name.starts_with(part.prefix)) return true;
+    }
+    return is_known_extra(name);
+  };
   for (const std::string& name : c.single_file->names()) {
     constexpr std::size_t kShown = 20;
-    if (read.contains(name) || is_known_extra(name)) continue;
-    if (++count <= kShown) faults.add(c.path.string() + ": unexpected tensor " + name);
+    if (!belongs(name) && ++count <= kShown) faults.add(c.path.string() + ": unexpected tensor " + name);
   }
   faults.raise_if_any(ErrorKind::kFile, std::to_string(count) + " tensors are no part of " + c.family->title);
 }
 
+const ClipTextSpec& text_spec(const Checkpoint& c, Part part) {
+  return (part == Part::kTextEncoder2 ? c.text_encoder_2 : c.text_encoder)->spec;
+}
+
+void build(const Checkpoint& c, Part part, const Weights& w, bool with_vae_encoder) {
+  switch (part) {
+    case Part::kTextEncoder:
+    case Part::kTextEncoder2:
+      ClipTextEncoder(w, text_spec(c, part));
+      break;
+    case Part::kUNet:
+      UNet(w, c.unet);
+      break;
+    case Part::kVae:
+      VaeDecoder(w, c.vae);
+      if (with_vae_encoder) VaeEncoder(w, c.vae);
+      break;
+  }
+}
+
 }  // namespace
+
+std::function<bool(const std::string&)> unread_tensors(const Checkpoint& c, Part part) {
+  if (part == Part::kUNet || part == Part::kVae) return is_known_extra;
+  // Single files of SD2.x hold the layer that its folders leave out.
+  const std::string beyond = "encoder.layers." + std::to_string(text_spec(c, part).num_hidden_layers) + ".";
+  const bool left_out = c.layers_left_out() > 0;
+  return [=](const std::string& name) { return is_known_extra(name) || (left_out && name.starts_with(beyond)); };
+}
 
 void audit(const Checkpoint& c, bool prefer_half) {
   if (c.single_file) audit_single_file(c);
   Faults faults;
-  const auto check = [&](Part part, auto&& build) {
+  for (const Part part : parts_of(c)) {
     try {
       // On the meta device shapes are compared and no value is read.
       const Weights w(open_weights(c, part, prefer_half), at::kMeta, at::kFloat);
-      build(w);
-      w.finish(name_of(part), is_known_extra);
+      build(c, part, w, /*with_vae_encoder=*/true);
+      w.finish(name_of(part), unread_tensors(c, part));
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kFile) throw;
       for (const std::string& fault : error.faults()) faults.add(fault);
     }
-  };
-  check(Part::kTextEncoder, [&](const Weights& w) { ClipTextEncoder(w, c.text_encoder); });
-  check(Part::kUNet, [&](const Weights& w) { UNet(w, c.unet); });
-  check(Part::kVae, [&](const Weights& w) {
-    VaeDecoder(w, c.vae);
-    VaeEncoder(w, c.vae);
-  });
+  }
   faults.raise_if_any(ErrorKind::kFile);
 }
 
-namespace {
-
-// Of the networks that `build` binds, in this dtype.
-template <class Build>
-int64_t bytes_of(at::ScalarType dtype, Build&& build) {
-  const Weights shapes(nullptr, at::kMeta, dtype);
-  build(shapes);
-  int64_t values = 0;
-  for (const auto& [name, shape] : shapes.binding().asked) values += c10::multiply_integers(shape);
-  return values * static_cast<int64_t>(c10::elementSize(dtype));
-}
-
-}  // namespace
-
-int64_t StageSet::bytes_to_load() const {
-  const Checkpoint& c = checkpoint_;
-  int64_t bytes = 0;
-  if (!text_encoder_) bytes += bytes_of(precision_.text, [&](const Weights& w) { ClipTextEncoder(w, c.text_encoder); });
-  if (!unet_) bytes += bytes_of(precision_.unet, [&](const Weights& w) { UNet(w, c.unet); });
-  if (!vae_decoder_) bytes += bytes_of(precision_.vae, [&](const Weights& w) { VaeDecoder(w, c.vae); });
-  return bytes;
+int64_t StageSet::bytes_of(Part part) {
+  const auto [entry, is_new] = bytes_.emplace(part, 0);
+  if (!is_new) return entry->second;
+  const Weights shapes(nullptr, at::kMeta, at::kFloat);
+  build(checkpoint_, part, shapes, /*with_vae_encoder=*/false);
+  const at::ScalarType dtype = part == Part::kUNet  ? precision_.unet
+                               : part == Part::kVae ? precision_.vae
+                                                    : precision_.text;
+  for (const auto& [name, shape] : shapes.binding().asked)
+    entry->second += c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(dtype));
+  return entry->second;
 }
 
 template <class Network, class Spec>
@@ -75,7 +86,8 @@ const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::Sc
                                 double* seconds) {
   if (!stage) {
     const double start = now_seconds();
-    const Weights w(open_weights(checkpoint_, part, is_half(dtype)), precision_.device, dtype);
+    // One choice of files for all parts, so that a run reads what its model hash says.
+    const Weights w(open_weights(checkpoint_, part, precision_.unet != at::kFloat), precision_.device, dtype);
     Network network(w, spec);
     // Names were checked by audit(); values are checked as they are bound.
     w.finish(name_of(part), [](const std::string&) { return true; });
@@ -85,8 +97,9 @@ const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::Sc
   return *stage;
 }
 
-const ClipTextEncoder& StageSet::text_encoder(double* seconds) {
-  return loaded(text_encoder_, Part::kTextEncoder, precision_.text, checkpoint_.text_encoder, seconds);
+const ClipTextEncoder& StageSet::text_encoder(Part part, double* seconds) {
+  auto& stage = part == Part::kTextEncoder2 ? text_encoder_2_ : text_encoder_;
+  return loaded(stage, part, precision_.text, text_spec(checkpoint_, part), seconds);
 }
 
 const UNet& StageSet::unet(double* seconds) {
@@ -95,6 +108,25 @@ const UNet& StageSet::unet(double* seconds) {
 
 const VaeDecoder& StageSet::vae_decoder(double* seconds) {
   return loaded(vae_decoder_, Part::kVae, precision_.vae, checkpoint_.vae, seconds);
+}
+
+void StageSet::free_text_encoders() {
+  text_encoder_.reset();
+  text_encoder_2_.reset();
+}
+
+bool StageSet::is_loaded(Part part) const {
+  switch (part) {
+    case Part::kTextEncoder:
+      return text_encoder_.has_value();
+    case Part::kTextEncoder2:
+      return text_encoder_2_.has_value();
+    case Part::kUNet:
+      return unet_.has_value();
+    case Part::kVae:
+      return vae_decoder_.has_value();
+  }
+  return false;
 }
 
 }  // namespace easel

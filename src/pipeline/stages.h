@@ -5,22 +5,33 @@
 
 namespace easel {
 
+// "unet": a part's folder, and its word in messages.
+const char* name_of(Part part);
+
+// The tensors of a part that no network reads, and that published files carry all the same.
+std::function<bool(const std::string&)> unread_tensors(const Checkpoint& checkpoint, Part part);
+
 class StageSet {
  public:
   StageSet(const Checkpoint& checkpoint, Precision precision) : checkpoint_(checkpoint), precision_(precision) {}
 
-  // Seconds spent in loading go to *seconds.
-  const ClipTextEncoder& text_encoder(double* seconds);
+  // Seconds spent in loading go to *seconds. `part` is one of the text encoders.
+  const ClipTextEncoder& text_encoder(Part part, double* seconds);
   const UNet& unet(double* seconds);
   const VaeDecoder& vae_decoder(double* seconds);
 
+  void free_text_encoders();
+  void free_unet() { unet_.reset(); }
+  void free_vae_decoder() { vae_decoder_.reset(); }
+
+  const Checkpoint& checkpoint() const { return checkpoint_; }
   const Precision& precision() const { return precision_; }
+  bool is_loaded(Part part) const;
+  // Of a part's weights that drawing needs, loaded or not.
+  int64_t bytes_of(Part part);
 
-  // Of the stages that a picture still needs.
-  int64_t bytes_to_load() const;
-
-  // Hidden states by prompt and clip skip; a batch repeats its negative prompt, and often its prompts.
-  std::map<std::pair<std::string, int64_t>, Tensor> encoded;
+  // By encoder, text and layer: a batch repeats its negative prompt, and often its prompts.
+  std::map<std::tuple<Part, std::string, int64_t>, EncodedText> encoded;
 
  private:
   template <class Network, class Spec>
@@ -29,26 +40,18 @@ class StageSet {
 
   const Checkpoint& checkpoint_;
   Precision precision_;
-  std::optional<ClipTextEncoder> text_encoder_;
+  std::optional<ClipTextEncoder> text_encoder_, text_encoder_2_;
   std::optional<UNet> unet_;
   std::optional<VaeDecoder> vae_decoder_;
+  std::map<Part, int64_t> bytes_;
 };
 
-// "unet": a part's folder, and its word in messages.
-const char* name_of(Part part);
-
-// The stored names behind one part of a single file.
-std::vector<std::string> stored_names(const Checkpoint& checkpoint, Part part);
-
 // Every tensor of every part accounted for before one is read: throws Error(kFile) naming all that are missing,
-// misshapen or unexpected.
+// misshapen or unexpected. The VAE is one that is drawn with.
 void audit(const Checkpoint& checkpoint, bool prefer_half);
 
-// Throws Error(kMemory) with both numbers when the picture cannot fit beside what is loaded. An estimate from below:
-// what it refuses would not have fitted.
-void check_memory(const Checkpoint& checkpoint, const Request& resolved, const Precision& precision,
-                  int64_t bytes_to_load);
-
+// The sampler of a request on its model, up to where the refiner begins, and from there on the refiner.
 std::unique_ptr<Sampler> make_sampler(const Request& resolved, const Checkpoint& checkpoint);
+std::unique_ptr<Sampler> make_refiner_sampler(const Request& resolved, const Checkpoint& refiner);
 
 }  // namespace easel

@@ -2,53 +2,19 @@
 #include <cstdlib>
 
 #include "easel/pipeline.h"
-#include "pipeline/tiny_checkpoint.h"
+#include "pipeline/drawing.h"
 
 namespace easel {
 namespace {
 
 using namespace testing;
-namespace fs = std::filesystem;
-
-Picture draw(const fs::path& model, DtypeChoice dtype = DtypeChoice::kF32) {
-  const Precision precision = resolve_precision("cpu", dtype);
-  Pipeline pipeline(open_checkpoint(model), precision);
-  Request request;
-  request.prompt = "a photo of a cat, 고양이";
-  request.seed = 3;
-  request.steps = 2;
-  request.sampler = "ddim";
-  request.width = 72;
-  request.height = 56;
-  return pipeline.generate(resolve(request, pipeline.checkpoint(), precision));
-}
-
 const Picture& plain() {
   static const TinyCheckpoints tiny;
   static const Picture picture = draw(tiny.folder("sd1"));
   return picture;
 }
 
-// The same numbers; the last bits of products depend on how the file's tensors are aligned in memory.
-void expect_same(const Picture& got, const Picture& want) {
-  EXPECT_LE(relative_difference(got.latent, want.latent), 1e-4);
-  for (std::size_t i = 0; i < want.image.pixels.size(); ++i)
-    ASSERT_NEAR(got.image.pixels[i], want.image.pixels[i], 1) << "value " << i;
-}
-
 void expect_plain(const fs::path& model) { expect_same(draw(model), plain()); }
-
-template <class Run>
-void expect_fault(const std::vector<std::string>& words, Run&& run, ErrorKind kind = ErrorKind::kFile) {
-  try {
-    run();
-    ADD_FAILURE() << "accepted; expected a fault with " << words.front();
-  } catch (const Error& error) {
-    const std::string text = std::string(error.what()) + "\n" + error.hint();
-    EXPECT_EQ(error.kind(), kind) << text;
-    for (const std::string& word : words) EXPECT_NE(text.find(word), std::string::npos) << word << " in: " << text;
-  }
-}
 
 // ---- folders ------------------------------------------------------------------------------------------------------
 
@@ -164,88 +130,6 @@ TEST(Folder, Fp16VariantAloneAndBesideTheFullOne) {
   EXPECT_LT(apart, 0.2);
 }
 
-// ---- single files -------------------------------------------------------------------------------------------------
-
-// Makes `sd1` the family's spec, so that a single file of its size is Stable Diffusion 1.x to the loader.
-class TinyFamily {
- public:
-  explicit TinyFamily(const fs::path& root) : folder_(root / "models") {
-    fs::create_directories(folder_ / "specs/sd15");
-    for (const char* part : {"text_encoder", "unet", "vae"})
-      fs::copy(data("models/sd1") / part / "config.json", folder_ / "specs/sd15" / (std::string(part) + ".json"));
-    fs::copy(data("models/sd1/scheduler/scheduler_config.json"), folder_ / "specs/sd15/scheduler.json");
-    fs::create_directory_symlink(fs::path(EASEL_SOURCE_DIR) / "models/easel-tiny", folder_ / "easel-tiny");
-    setenv("EASEL_MODELS", folder_.c_str(), 1);
-  }
-  ~TinyFamily() { unsetenv("EASEL_MODELS"); }
-
- private:
-  fs::path folder_;
-};
-
-Tensors ldm_tensors() {
-  Tensors all;
-  for (const std::string part : {"text_encoder", "unet", "vae"}) {
-    const json spec = config("sd1", part == "vae" ? "vae" : "unet");
-    for (auto& [name, tensor] : part_tensors("sd1", part)) {
-      const bool vae_attention = part == "vae" && name.find(".attentions.") != std::string::npos && tensor.dim() == 2;
-      all.emplace_back(ldm_key(part, name, spec), vae_attention ? tensor.unsqueeze(-1).unsqueeze(-1) : tensor);
-    }
-  }
-  return all;
-}
-
-TEST(SingleFile, EqualsTheFolder) {
-  const TinyCheckpoints tiny;
-  const TinyFamily family(tiny.root());
-  const fs::path file = tiny.root() / "sd.safetensors";
-  Tensors tensors = ldm_tensors();
-  // what published files carry besides
-  for (const char* extra :
-       {"betas", "alphas_cumprod", "sqrt_one_minus_alphas_cumprod", "posterior_variance", "logvar",
-        "model_ema.diffusion_modelinput_blocks00weight", "model_ema.decay",
-        "cond_stage_model.transformer.text_model.embeddings.position_ids", "cond_stage_model.logit_scale"})
-    tensors.emplace_back(extra, at::ones({3}));
-  write_safetensors(file, tensors);
-  expect_plain(file);
-  EXPECT_EQ(open_checkpoint(file).name(), "sd");
-}
-
-TEST(SingleFile, EveryTensorIsAccountedFor) {
-  const TinyCheckpoints tiny;
-  const TinyFamily family(tiny.root());
-  const fs::path file = tiny.root() / "sd.safetensors";
-  Tensors tensors = ldm_tensors();
-  const std::string dropped = "first_stage_model.decoder.conv_in.bias";
-  std::erase_if(tensors, [&](const auto& entry) { return entry.first == dropped; });
-  write_safetensors(file, tensors);
-  expect_fault({dropped, "missing"}, [&] { draw(file); });
-
-  tensors = ldm_tensors();
-  tensors.emplace_back("control_model.zero_convs.0.weight", at::ones({3}));
-  write_safetensors(file, tensors);
-  expect_fault({"unexpected tensor control_model.zero_convs.0.weight"}, [&] { draw(file); });
-}
-
-TEST(SingleFile, OtherFamiliesAreNamed) {
-  const TinyCheckpoints tiny;
-  const fs::path file = tiny.root() / "x.safetensors";
-  const auto with = [&](const char* name, at::IntArrayRef shape) {
-    write_safetensors(file, {{name, at::zeros(shape)}});
-    return [&] { open_checkpoint(file); };
-  };
-  expect_fault({"Stable Diffusion XL", "supported"}, with("conditioner.embedders.1.model.ln_final.weight", {4}));
-  expect_fault({"Stable Diffusion 2.x", "supported"}, with("cond_stage_model.model.ln_final.weight", {4}));
-  expect_fault({"no Stable Diffusion checkpoint"}, with("lora_unet_down.weight", {4}));
-  expect_fault({"no text encoder"}, with("model.diffusion_model.input_blocks.0.0.weight", {320, 4, 3, 3}));
-}
-
-TEST(SingleFile, SpecIsThePublishedOne) {
-  const json spec = read(fs::path(EASEL_SOURCE_DIR) / "models/specs/sd15/unet.json");
-  EXPECT_EQ(family_table().front().spec_folder, "sd15");
-  EXPECT_NO_THROW(UNetSpec::from_json(spec, "unet"));
-}
-
 // ---- faults -------------------------------------------------------------------------------------------------------
 
 TEST(Checkpoint, WhatIsNotThere) {
@@ -261,12 +145,6 @@ TEST(Checkpoint, WhatIsNotThere) {
   }
 }
 
-void rewrite(const fs::path& file, const std::string& field, const json& value) {
-  json content = read(file);
-  content[field] = value;
-  std::ofstream(file) << content;
-}
-
 TEST(Checkpoint, FamiliesAndPartsThatDoNotFit) {
   const auto changed = [](const char* file, const std::string& field, const json& value) {
     return [=] {
@@ -275,11 +153,10 @@ TEST(Checkpoint, FamiliesAndPartsThatDoNotFit) {
       open_checkpoint(tiny.folder("sd1"));
     };
   };
-  expect_fault({"StableDiffusionXLPipeline", "not supported", "Stable Diffusion 1.x"},
-               changed("model_index.json", "_class_name", "StableDiffusionXLPipeline"));
+  expect_fault({"FluxPipeline", "not supported", "Stable Diffusion 1.x"},
+               changed("model_index.json", "_class_name", "FluxPipeline"));
   expect_fault({"_class_name is missing"}, changed("model_index.json", "_class_name", nullptr));
-  expect_fault({"inpainting model"}, changed("unet/config.json", "in_channels", 9));
-  expect_fault({"instruct-pix2pix"}, changed("unet/config.json", "in_channels", 8));
+  expect_fault({"in_channels is 5"}, changed("unet/config.json", "in_channels", 5));
   expect_fault({"hidden_size is 32", "cross_attention_dim is 48"},
                changed("unet/config.json", "cross_attention_dim", 48));
   expect_fault({"latent_channels is 8"}, changed("vae/config.json", "latent_channels", 8));
@@ -365,35 +242,14 @@ TEST(Picture, OverflowInFloatIsAFault) {
       {"the VAE", "not finite"}, [&] { draw(folder); }, ErrorKind::kPicture);
 }
 
-TEST(Picture, WhatCannotFitIsRefusedBeforeTheFirstStep) {
-  const TinyCheckpoints tiny;
-  const Precision f32 = resolve_precision("cpu", DtypeChoice::kF32);
-  Pipeline pipeline(open_checkpoint(tiny.folder("sd1")), f32);
-  Request request;
-  request.prompt = "a";
-  request.seed = 1;
-  request.width = request.height = 16384;
-  const auto start = [&] { pipeline.generate(resolve(request, pipeline.checkpoint(), f32)); };
-  if (available_memory_bytes() > int64_t{130} << 30) GTEST_SKIP() << "this machine could draw it";
-  expect_fault({"16384x16384 needs about", "are available", "-W and -H"}, start, ErrorKind::kMemory);
-}
-
 // ---- resolving ----------------------------------------------------------------------------------------------------
-
-Request resolved(const fs::path& folder, const std::function<void(Request&)>& change) {
-  Request request;
-  request.prompt = "a";
-  request.seed = 1;
-  change(request);
-  return resolve(request, open_checkpoint(folder), resolve_precision("cpu", DtypeChoice::kF32));
-}
 
 TEST(Resolve, FillsEveryField) {
   const TinyCheckpoints tiny;
   const Request r = resolved(tiny.folder("sd1"), [](Request&) {});
   EXPECT_EQ(
       to_json(r).dump(),
-      R"({"prompt":"a","width":128,"height":128,"seed":1,"steps":20,"cfg_scale":7.5,"sampler":"pndm","prediction":"eps",)"
+      R"({"prompt":"a","width":128,"height":128,"seed":1,"steps":20,"cfg_scale":7.5,"cfg_rescale":0.0,"sampler":"pndm","prediction":"eps",)"
       R"("clip_skip":1,"model":"easel-tiny","device":"cpu","dtype":"f32","prompt_syntax":"raw"})");
   EXPECT_EQ(*resolved(tiny.folder("sd1"), [](Request& q) { q.sampler = "DDIM"; }).eta, 0.0);
   EXPECT_EQ(*resolved(tiny.folder("sd1-odd"), [](Request&) {}).width, 40);  // sample_size [12, 20], factor 2
@@ -449,16 +305,17 @@ TEST(ModelHash, ChangesWithAnyWeightsFile) {
   const TinyCheckpoints tiny;
   setenv("EASEL_CACHE", (tiny.root() / "cache").c_str(), 1);
   const fs::path folder = tiny.folder("sd1");
-  const auto hash = [&] { return model_hash(open_checkpoint(folder), false); };
+  const auto hash = [&] { return model_hashes(open_checkpoint(folder), false).model; };
   const std::string first = hash();
   EXPECT_EQ(first.size(), 64u);
   EXPECT_EQ(hash(), first) << "from the cache";
   fs::rename(folder, tiny.root() / "moved");
-  EXPECT_EQ(model_hash(open_checkpoint(tiny.root() / "moved"), false), first) << "the folder's name is no part of it";
+  EXPECT_EQ(model_hashes(open_checkpoint(tiny.root() / "moved"), false).model, first)
+      << "the folder's name is no part of it";
   Tensors tensors = part_tensors("sd1", "vae");
   tensors.front().second.add_(1);
   write_safetensors(tiny.root() / "moved/vae/diffusion_pytorch_model.safetensors", tensors);
-  EXPECT_NE(model_hash(open_checkpoint(tiny.root() / "moved"), false), first);
+  EXPECT_NE(model_hashes(open_checkpoint(tiny.root() / "moved"), false).model, first);
   unsetenv("EASEL_CACHE");
 }
 
@@ -471,7 +328,8 @@ TEST(Metadata, InfotextAndExactRequest) {
     q.seed = 18446744073709551615u;
     q.clip_skip = 2;
   });
-  const auto texts = png_texts(r, std::string(64, 'a'), open_checkpoint(tiny.folder("sd1")));
+  const auto texts =
+      png_texts(r, {.model = std::string(64, 'a'), .vae = {}, .refiner = {}}, open_checkpoint(tiny.folder("sd1")));
   ASSERT_EQ(texts.size(), 2u);
   EXPECT_EQ(texts[0].keyword, "parameters");
   EXPECT_EQ(texts[0].text.substr(0, texts[0].text.find(", Version")),

@@ -43,10 +43,12 @@ TEST(RequestTable, EveryFieldSurvivesJson) {
   Request request;
   Faults faults;
   for (const RequestField& f : request_fields()) {
-    const std::string sample = !f.words.empty()     ? f.words.front()
-                               : f.multiple_of == 8 ? "64"
-                               : f.name == "eta"    ? "0.25"
-                                                    : "7";
+    const std::string sample = !f.words.empty()                 ? f.words.front()
+                               : f.multiple_of == 8             ? "64"
+                               : f.form == TextForm::kSize      ? "136x88"
+                               : f.form == TextForm::kPoint     ? "16,0"
+                               : f.high == 1 || f.high == 0.999 ? "0.25"
+                                                                : "7";
     set_from_text(request, f, sample, f.name, faults);
   }
   EXPECT_TRUE(faults.empty());
@@ -78,6 +80,19 @@ TEST(RequestTable, Numbers) {
   for (const char* good : {"0", "7.5", "1", "1e2"}) EXPECT_TRUE(takes("cfg_scale", good)) << good;
   for (const char* bad : {"nan", "inf", "-1", "1001", "7,5", "", "seven"}) EXPECT_FALSE(takes("cfg_scale", bad)) << bad;
   for (const char* bad : {"-0.1", "1.01"}) EXPECT_FALSE(takes("eta", bad)) << bad;
+}
+
+TEST(RequestTable, SizesAndPlaces) {
+  EXPECT_EQ(number_pair("1024x768", TextForm::kSize), (std::pair<int64_t, int64_t>{1024, 768}));
+  EXPECT_EQ(number_pair("0,128", TextForm::kPoint), (std::pair<int64_t, int64_t>{0, 128}));
+  for (const char* bad :
+       {"", "1024", "1024x", "x768", "1024,768", "0x8", "-8x8", "8x8x8", "8 x8", "99999999x8", "1e2x8"})
+    EXPECT_FALSE(takes("original_size", bad)) << bad;
+  for (const char* bad : {"", "0", "0x0", "-1,0", "0,-1", "1,2,3", "0, 1", "99999999,0"})
+    EXPECT_FALSE(takes("crop", bad)) << bad;
+  Request request;
+  EXPECT_EQ(faults_of_text(request, "target_size", "8").front(),
+            "--target_size \"8\": expected a size in pixels, WIDTHxHEIGHT, as 1024x768");
 }
 
 TEST(RequestTable, Seeds) {

@@ -14,24 +14,31 @@ using Tensors = std::vector<std::pair<std::string, Tensor>>;
 inline Tensors part_tensors(const std::string& model, const std::string& part, at::ScalarType dtype = at::kFloat) {
   const Weights shapes(nullptr, at::kMeta, at::kFloat);
   const json spec = config(model, part);
-  std::string prefix;
   if (part == "unet") UNet(shapes, UNetSpec::from_json(spec, part));
   if (part == "vae") {
     VaeDecoder(shapes, VaeSpec::from_json(spec, part));
     VaeEncoder(shapes, VaeSpec::from_json(spec, part));
   }
-  if (part == "text_encoder") {
-    ClipTextEncoder(shapes, ClipTextSpec::from_json(spec, part));
-    prefix = "text_model.";
-  }
+  if (part.starts_with("text_encoder")) ClipTextEncoder(shapes, ClipTextSpec::from_json(spec, part));
   Tensors tensors;
-  for (const auto& [name, shape] : shapes.binding().asked)
-    tensors.emplace_back(prefix + name, random_weight(part + "/" + prefix + name, shape, 0).to(dtype));
+  for (const auto& [name, shape] : shapes.binding().asked) {
+    const std::string key = published_key(part, name);
+    tensors.emplace_back(key, random_weight(part + "/" + key, shape, 0).to(dtype));
+  }
   return tensors;
 }
 
+// Those that tests/data/models/MODEL has.
+inline std::vector<std::string> parts_of(const std::string& model) {
+  std::vector<std::string> parts;
+  for (const char* part : {"text_encoder", "text_encoder_2", "unet", "vae"}) {
+    if (std::filesystem::exists(data("models/" + model + "/" + part))) parts.emplace_back(part);
+  }
+  return parts;
+}
+
 inline std::string stem_of(const std::string& part) {
-  return part == "text_encoder" ? "model" : "diffusion_pytorch_model";
+  return part.starts_with("text_encoder") ? "model" : "diffusion_pytorch_model";
 }
 
 // Folders below one temporary folder, removed at the end.
@@ -55,10 +62,10 @@ class TinyCheckpoints {
     return made;
   }
 
-  // Configs, tokenizer and all three parts' weights into `folder`.
+  // Configs, tokenizers and all parts' weights into `folder`.
   static void write(const std::string& model, const std::filesystem::path& folder) {
     write_configs(model, folder);
-    for (const char* part : {"text_encoder", "unet", "vae"})
+    for (const std::string& part : parts_of(model))
       write_safetensors(folder / part / (stem_of(part) + ".safetensors"), part_tensors(model, part));
   }
 
@@ -66,8 +73,14 @@ class TinyCheckpoints {
     namespace fs = std::filesystem;
     fs::create_directories(folder);
     fs::copy(data("models/" + model), folder, fs::copy_options::recursive);
-    fs::create_directory_symlink(std::filesystem::path(EASEL_SOURCE_DIR) / "models/easel-tiny/tokenizer",
-                                 folder / "tokenizer");
+    const fs::path published = fs::path(EASEL_SOURCE_DIR) / "models/easel-tiny/tokenizer";
+    bool own = false;  // special tokens of the model's own, over the published vocabulary
+    for (const char* name : {"tokenizer", "tokenizer_2"}) {
+      if (!fs::exists(folder / name)) continue;
+      own = true;
+      for (const char* file : {"vocab.json", "merges.txt"}) fs::create_symlink(published / file, folder / name / file);
+    }
+    if (!own) fs::create_directory_symlink(published, folder / "tokenizer");
   }
 
  private:

@@ -1,0 +1,35 @@
+// How much memory a picture takes, known before the first step, and which networks are freed for it.
+#pragma once
+
+#include "pipeline/stages.h"
+
+namespace easel {
+
+// A network at work: its weights, and what it computes with beside them. In the order of the work.
+struct MemoryPhase {
+  enum class Kind { kText, kUNet, kVae };
+  Kind kind;
+  std::string name;  // "the U-Net"
+  int64_t weights, activations;
+};
+
+struct MemoryPlan {
+  bool free_text = false;  // after the text is encoded
+  bool free_unet = false;  // after its last step
+  int64_t peak = 0;        // bytes
+  std::string largest;     // the phase at the peak
+};
+
+// Keeps as much for the next picture as fits into `available`; when nothing fits, the plan that frees all.
+MemoryPlan plan_memory(const std::vector<MemoryPhase>& phases, int64_t available);
+
+// Estimates from below: what they say does not fit would not have fitted.
+std::vector<MemoryPhase> memory_phases(const Request& resolved, StageSet& nets, StageSet* refiner);
+
+// Bytes that the networks of a picture may fill, those that are loaded included.
+int64_t usable_memory(StageSet& nets, StageSet* refiner);
+
+// The plan of one picture, said at -v. Throws Error(kMemory) with the numbers when nothing fits.
+MemoryPlan check_memory(const Request& resolved, const std::vector<MemoryPhase>& phases, int64_t available);
+
+}  // namespace easel

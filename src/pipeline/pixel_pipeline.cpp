@@ -1,0 +1,73 @@
+// The way of a pixel-space picture: seed → noise → picture.
+#include <c10/core/InferenceMode.h>
+
+#include "pipeline/pixel_model.h"
+
+namespace easel {
+
+PixelPipeline::PixelPipeline(PixelModel model, Precision precision) : model_(std::move(model)), precision_(precision) {
+  // On the meta device shapes are compared and no value is read.
+  const Weights w(open_weights(model_, precision_.unet != at::kFloat), at::kMeta, at::kFloat);
+  UNet2D(w, model_.unet);
+  w.finish("unet", is_known_extra);
+}
+
+const UNet2D& PixelPipeline::unet(std::optional<UNet2D>& stage, at::ScalarType dtype, double* seconds) const {
+  if (!stage) {
+    const double start = now_seconds();
+    const Weights w(open_weights(model_, precision_.unet != at::kFloat), precision_.device, dtype);
+    UNet2D network(w, model_.unet);
+    w.finish("unet", is_known_extra);
+    stage.emplace(std::move(network));
+    *seconds += now_seconds() - start;
+  }
+  return *stage;
+}
+
+// [1, C, H, W] float32; the sampler computes in float32 whatever the network's dtype.
+Tensor PixelPipeline::sample(const Request& r, const UNet2D& unet, at::ScalarType dtype,
+                             const OnProgress& on_progress) const {
+  const std::unique_ptr<Sampler> sampler = make_sampler(r, model_);
+  const int total = static_cast<int>(sampler->steps().size());
+  const Network network = [&](const Tensor& in, double t) {
+    check_interrupted();
+    return unet(in.to(dtype), t).to(at::kFloat);
+  };
+  RandomStream stream(*r.seed);
+  const Tensor noise = stream.randn({1, model_.unet.in_channels, *r.height, *r.width});
+  return sampler->sample(
+      make_denoiser(network, sampler->prediction()), (noise * sampler->init_scale()).to(precision_.device),
+      [&](at::IntArrayRef shape) { return stream.randn(shape); },
+      [&](int done, const Tensor&) {
+        if (on_progress) on_progress(done + 1, total);
+      });
+}
+
+Picture PixelPipeline::generate(const Request& r, const OnProgress& on_progress) {
+  const c10::InferenceMode guard;
+  Picture picture;
+  picture.precision = precision_;
+  const auto draw = [&](std::optional<UNet2D>& stage) {
+    const UNet2D& network = unet(stage, picture.precision.unet, &picture.timings.load);
+    const double start = now_seconds();
+    const Tensor x = sample(r, network, picture.precision.unet, on_progress);
+    picture.timings.sample += now_seconds() - start;
+    return x;
+  };
+  const auto is_finite = [](const Tensor& x) { return at::isfinite(x.sum()).item<bool>(); };
+  Tensor x = draw(unet_);
+  if (!is_finite(x) && picture.precision.unet != at::kFloat) {
+    log::warn("the U-Net gave values that are not finite in " + dtype_name(picture.precision.unet) +
+              "; once more in f32");
+    picture.precision.unet = at::kFloat;
+    x = draw(float32_);
+  }
+  if (!is_finite(x))
+    throw Error(ErrorKind::kPicture, "the U-Net gave values that are not finite, in f32 too: no picture",
+                "the weights may be damaged; compare their hash with the publisher's");
+  picture.latent = x.to(at::kCPU);
+  picture.image = to_image(picture.latent[0].expand({3, -1, -1}));
+  return picture;
+}
+
+}  // namespace easel

@@ -1,0 +1,61 @@
+// Pictures of tiny checkpoints, and the faults of those that cannot be drawn.
+#pragma once
+
+#include <fstream>
+
+#include "easel/pipeline.h"
+#include "pipeline/tiny_checkpoint.h"
+
+namespace easel::testing {
+
+namespace fs = std::filesystem;
+
+inline Picture draw(const fs::path& model, DtypeChoice dtype = DtypeChoice::kF32, const fs::path& vae = {}) {
+  const Precision precision = resolve_precision("cpu", dtype);
+  Checkpoint checkpoint = open_checkpoint(model);
+  if (!vae.empty()) use_vae(checkpoint, vae);
+  Pipeline pipeline(std::move(checkpoint), precision);
+  Request request;
+  request.prompt = "a photo of a cat, 고양이";
+  request.seed = 3;
+  request.steps = 2;
+  request.sampler = "ddim";
+  request.width = 72;
+  request.height = 56;
+  return pipeline.generate(resolve(request, pipeline.checkpoint(), precision));
+}
+
+// The same numbers; the last bits of products depend on how the file's tensors are aligned in memory.
+inline void expect_same(const Picture& got, const Picture& want) {
+  EXPECT_LE(relative_difference(got.latent, want.latent), 1e-4);
+  for (std::size_t i = 0; i < want.image.pixels.size(); ++i)
+    ASSERT_NEAR(got.image.pixels[i], want.image.pixels[i], 1) << "value " << i;
+}
+
+template <class Run>
+void expect_fault(const std::vector<std::string>& words, Run&& run, ErrorKind kind = ErrorKind::kFile) {
+  try {
+    run();
+    ADD_FAILURE() << "accepted; expected a fault with " << words.front();
+  } catch (const Error& error) {
+    const std::string text = std::string(error.what()) + "\n" + error.hint();
+    EXPECT_EQ(error.kind(), kind) << text;
+    for (const std::string& word : words) EXPECT_NE(text.find(word), std::string::npos) << word << " in: " << text;
+  }
+}
+
+inline void rewrite(const fs::path& file, const std::string& field, const json& value) {
+  json content = read(file);
+  content[field] = value;
+  std::ofstream(file) << content;
+}
+
+inline Request resolved(const fs::path& folder, const std::function<void(Request&)>& change) {
+  Request request;
+  request.prompt = "a";
+  request.seed = 1;
+  change(request);
+  return resolve(request, open_checkpoint(folder), resolve_precision("cpu", DtypeChoice::kF32));
+}
+
+}  // namespace easel::testing
