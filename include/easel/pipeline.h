@@ -24,9 +24,12 @@ struct Request {
   std::optional<int64_t> width, height;                    // pixels
   std::optional<uint64_t> seed;
   std::optional<int64_t> steps;
-  std::optional<double> cfg_scale;     // ≤ 1: no guidance
-  std::optional<double> cfg_rescale;   // 0 … 1
-  std::optional<std::string> sampler;  // any spelling; resolved: the table's name
+  std::optional<double> cfg_scale;               // ≤ 1: no guidance
+  std::optional<double> cfg_rescale;             // 0 … 1
+  std::optional<double> cfg_start, cfg_end;      // guidance from this share of the steps to that one
+  std::optional<std::string> sampler;            // any spelling; resolved: the table's name
+  std::optional<std::string> scheduler;          // of the noise levels; any spelling; resolved: the table's name
+  std::optional<std::string> sigmas, timesteps;  // explicit lists, "14.6,7,0"
   std::optional<double> eta;
   std::optional<std::string> prediction;  // eps, v, x0
   std::optional<int64_t> clip_skip;       // counted from the end of the full encoder; 1: its last layer
@@ -100,6 +103,14 @@ struct TextPart {
   ClipTokenizer tokenizer() const;
 };
 
+// AltDiffusion's: XLM-R in the text encoder's place.
+struct MultilingualPart {
+  XlmRobertaSpec spec;
+  std::filesystem::path tokenizer_folder;
+};
+
+struct PixelModel;  // src/pipeline/pixel_model.h
+
 // A VAE in place of the checkpoint's own: a diffusers part folder, or one part of a file.
 struct OtherVae {
   std::filesystem::path path;  // as given
@@ -112,7 +123,9 @@ struct OtherVae {
 struct Checkpoint {
   std::filesystem::path path;
   const FamilyRow* family = nullptr;
-  std::optional<TextPart> text_encoder, text_encoder_2;  // at least one; a refiner has the second alone
+  std::optional<TextPart> text_encoder, text_encoder_2;  // a refiner has the second alone
+  std::optional<MultilingualPart> multilingual;          // in text_encoder's place
+  std::shared_ptr<const PixelModel> pixel;  // a DDPM of pixels: it has no text, no VAE, and `unet` is unset
   UNetSpec unet;
   VaeSpec vae;
   json unet_config, vae_config;  // as read; the names in a single file follow from them
@@ -144,6 +157,9 @@ struct Checkpoint {
 // A diffusers folder or a single file. Throws Error(kFile) with every fault: nothing there, no model_index.json, a
 // family, a kind of file or a config that is not supported (by name), parts that do not fit together.
 Checkpoint open_checkpoint(const std::filesystem::path& path);
+
+// Whether this is a model that takes no prompt. Looks at model_index.json alone; false where that cannot be read.
+bool draws_without_prompt(const std::filesystem::path& path);
 
 // A VAE folder, a VAE file, or another checkpoint, whose VAE is taken. A file without a config is read with the
 // checkpoint's own, its scaling factor included. Throws Error(kFile).

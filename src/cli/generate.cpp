@@ -20,7 +20,8 @@ void collect_usage_faults(Faults& faults, const Check& check) {
 }
 
 void check_words(const Request& common, Faults& faults) {
-  if (common.sampler) collect_usage_faults(faults, [&] { find_sampler(*common.sampler); });
+  if (common.sampler) collect_usage_faults(faults, [&] { choose_sampler(*common.sampler); });
+  if (common.scheduler) collect_usage_faults(faults, [&] { find_schedule(*common.scheduler); });
   if (common.device && *common.device != "auto")
     collect_usage_faults(faults, [&] { resolve_precision(*common.device, DtypeChoice::kF32); });
 }

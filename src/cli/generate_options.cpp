@@ -54,8 +54,25 @@ Options add_options(CLI::App& app) {
   return o;
 }
 
+// -m, else EASEL_MODEL, else the bundled model.
+void choose_model(GenerateOptions& out, Faults& faults) {
+  if (out.common.model) return;
+  const char* variable = std::getenv("EASEL_MODEL");
+  if (variable != nullptr && *variable != '\0') {
+    set_from_text(out.common, *find_request_field("model"), variable, "EASEL_MODEL", faults);
+    out.model_note = "model: " + std::string(variable) + " (EASEL_MODEL)";
+  } else {
+    out.common.model = kBundledModel;
+    out.model_note = "model: " + *out.common.model + ", the bundled one; -m chooses another";
+  }
+}
+
 void read_prompts(const RequestField& field, const CLI::Option& option, GenerateOptions& out, Faults& faults) {
   const std::vector<std::string>& values = option.results();
+  if (values.empty() && out.common.model && draws_without_prompt(find_model(*out.common.model))) {
+    out.prompts.emplace_back();
+    return;
+  }
   if (values.empty()) {
     faults.add("no prompt: say what to draw, as in  easel \"a red fox in the snow\"");
   } else if (std::count(values.begin(), values.end(), "-") > 1) {
@@ -76,11 +93,15 @@ void read_prompts(const RequestField& field, const CLI::Option& option, Generate
 void read_request(const Options& options, GenerateOptions& out, Faults& faults) {
   for (const auto& [field, option] : options.request) {
     if (field->name == "prompt") {
-      read_prompts(*field, *option, out, faults);
+      continue;  // at the end: whether there must be one depends on the model
     } else if (const auto text = value_of(*option, faults)) {
       set_from_text(out.common, *field, *text, spelling_of(*option), faults);
       if (field->name == "model" && text->empty()) faults.add(spelling_of(*option) + ": the name is empty");
     }
+  }
+  choose_model(out, faults);
+  for (const auto& [field, option] : options.request) {
+    if (field->name == "prompt") read_prompts(*field, *option, out, faults);
   }
 }
 
@@ -118,19 +139,6 @@ void read_log_level(const Options& options, Faults& faults) {
   log::set_level(quiet ? log::Level::kQuiet : verbose ? log::Level::kVerbose : log::Level::kNormal);
 }
 
-// -m, else EASEL_MODEL, else the bundled model.
-void choose_model(GenerateOptions& out, Faults& faults) {
-  if (out.common.model) return;
-  const char* variable = std::getenv("EASEL_MODEL");
-  if (variable != nullptr && *variable != '\0') {
-    set_from_text(out.common, *find_request_field("model"), variable, "EASEL_MODEL", faults);
-    log::note("model: " + std::string(variable) + " (EASEL_MODEL)");
-  } else {
-    out.common.model = kBundledModel;
-    log::note("model: " + *out.common.model + ", the bundled one; -m chooses another");
-  }
-}
-
 }  // namespace
 
 std::optional<GenerateOptions> read_generate_options(const Arguments& arguments, Faults& faults) {
@@ -150,7 +158,7 @@ std::optional<GenerateOptions> read_generate_options(const Arguments& arguments,
   out.threads = static_cast<int>(whole_number_of(*options.threads, 1, kMostThreads, faults).value_or(0));
   read_output(options, out, faults);
   read_request(options, out, faults);
-  if (faults.empty()) choose_model(out, faults);
+  if (faults.empty() && !out.model_note.empty()) log::note(out.model_note);
   return out;
 }
 

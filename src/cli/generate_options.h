@@ -8,8 +8,9 @@
 namespace easel::cli {
 
 struct GenerateOptions {
-  Request common;  // of all pictures: no prompt
-  std::vector<std::string> prompts;
+  Request common;                    // of all pictures: no prompt
+  std::string model_note;            // where the model's name comes from; empty when -m says it
+  std::vector<std::string> prompts;  // one empty one for models that take none
   int64_t batch_count = 1;
   OutputOptions output;
   bool to_standard_output = false;  // -o -

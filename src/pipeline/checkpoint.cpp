@@ -3,6 +3,7 @@
 
 #include "pipeline/configs.h"
 #include "pipeline/families.h"
+#include "pipeline/pixel_model.h"
 
 namespace easel {
 
@@ -12,7 +13,8 @@ namespace {
 
 // A model's own defaults. Only what is about sampling: a prompt or a device is the user's.
 Request read_own_defaults(const fs::path& file) {
-  static const std::vector<std::string> kAllowed = {"steps",      "cfg_scale", "cfg_rescale", "sampler", "eta",
+  static const std::vector<std::string> kAllowed = {"steps",      "cfg_scale", "cfg_rescale", "cfg_start",
+                                                    "cfg_end",    "sampler",   "scheduler",   "eta",
                                                     "prediction", "clip_skip", "width",       "height"};
   Request defaults;
   Faults faults;
@@ -28,7 +30,7 @@ Request read_own_defaults(const fs::path& file) {
   return defaults;
 }
 
-void check_pipeline_class(const fs::path& index) {
+std::string pipeline_class(const fs::path& index) {
   const json content = read_json(index);
   const auto name = content.find("_class_name");
   if (name == content.end() || !name->is_string())
@@ -36,6 +38,16 @@ void check_pipeline_class(const fs::path& index) {
   if (!is_pipeline_class(name->get<std::string>()))
     throw Error(ErrorKind::kFile, index.string() + ": _class_name is " + shown(*name) + ", which is not supported",
                 "supported: " + supported_families());
+  return *name;
+}
+
+Checkpoint open_pixel_folder(const fs::path& folder) {
+  Checkpoint c;
+  c.path = folder;
+  c.family = &family_row("ddpm");
+  c.pixel = std::make_shared<PixelModel>(open_pixel_model(folder));
+  c.scheduler = c.pixel->scheduler;
+  return c;
 }
 
 void note_what_is_skipped(const fs::path& folder) {
@@ -53,12 +65,13 @@ Checkpoint open_folder(const fs::path& folder) {
   if (!fs::exists(index, error))
     throw Error(ErrorKind::kFile, folder.string() + ": no model_index.json, so this is not a diffusers folder",
                 "-m takes the folder that holds unet/, vae/ and text_encoder/, or a single file");
-  check_pipeline_class(index);
+  if (is_pixel_pipeline(pipeline_class(index))) return open_pixel_folder(folder);
   Checkpoint c;
   c.path = folder;
   read_configs(c, configs_of_folder(folder));
   if (c.text_encoder) c.text_encoder->tokenizer_folder = folder / "tokenizer";
   if (c.text_encoder_2) c.text_encoder_2->tokenizer_folder = folder / "tokenizer_2";
+  if (c.multilingual) c.multilingual->tokenizer_folder = folder / "tokenizer";
   if (fs::exists(folder / "easel.json", error)) c.own_defaults = read_own_defaults(folder / "easel.json");
   note_what_is_skipped(folder);
   return c;
@@ -143,8 +156,16 @@ Checkpoint open_checkpoint(const fs::path& path) {
   if (!fs::exists(status))
     throw Error(ErrorKind::kFile, "no model at " + path.string(), "-m takes a diffusers folder or a single file");
   Checkpoint c = fs::is_directory(status) ? open_folder(path) : open_single_file(path);
-  check_fit(c);
+  if (!c.pixel) check_fit(c);
   return c;
+}
+
+bool draws_without_prompt(const fs::path& path) {
+  try {
+    return is_pixel_pipeline(pipeline_class(path / "model_index.json"));
+  } catch (const Error&) {  // told when the model is opened
+    return false;
+  }
 }
 
 void use_refiner(Checkpoint& c, const fs::path& path) {
@@ -164,6 +185,9 @@ void use_refiner(Checkpoint& c, const fs::path& path) {
 
 Checkpoint open_models(const Request& request) {
   Checkpoint c = open_checkpoint(find_model(request.model.value_or(kBundledModel)));
+  if (c.pixel && (request.vae || request.refiner))
+    throw Error(ErrorKind::kUsage, std::string(request.vae ? "--vae" : "--refiner") + " has no effect: " +
+                                       c.path.string() + " is a " + c.family->title + ", which has no latents");
   if (request.refiner) use_refiner(c, find_model(*request.refiner));
   if (request.vae) use_vae(c, *request.vae);
   return c;

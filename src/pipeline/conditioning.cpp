@@ -4,18 +4,32 @@ namespace easel {
 
 namespace {
 
+template <class Tokenizer>
+void check(const Tokenizer& tokenizer, const std::filesystem::path& folder, int64_t rows, int64_t positions) {
+  Faults faults;
+  const std::string where = folder.string() + ": ";
+  if (tokenizer.vocab_size() > rows)
+    faults.add(where + std::to_string(tokenizer.vocab_size()) + " tokens, but the text encoder has rows for " +
+               std::to_string(rows));
+  if (tokenizer.max_length() > positions)
+    faults.add(where + "prompts of " + std::to_string(tokenizer.max_length()) +
+               " tokens, but the text encoder has positions for " + std::to_string(positions));
+  faults.raise_if_any(ErrorKind::kFile);
+}
+
 std::optional<ClipTokenizer> checked(const std::optional<TextPart>& part) {
   if (!part) return std::nullopt;
   ClipTokenizer tokenizer = part->tokenizer();
-  Faults faults;
-  const std::string where = part->tokenizer_folder.string() + ": ";
-  if (tokenizer.vocab_size() > part->spec.vocab_size)
-    faults.add(where + std::to_string(tokenizer.vocab_size()) + " tokens, but the text encoder has rows for " +
-               std::to_string(part->spec.vocab_size));
-  if (tokenizer.max_length() > part->spec.max_position_embeddings)
-    faults.add(where + "prompts of " + std::to_string(tokenizer.max_length()) +
-               " tokens, but the text encoder has positions for " + std::to_string(part->spec.max_position_embeddings));
-  faults.raise_if_any(ErrorKind::kFile);
+  check(tokenizer, part->tokenizer_folder, part->spec.vocab_size, part->spec.max_position_embeddings);
+  return tokenizer;
+}
+
+std::optional<XlmRobertaTokenizer> checked(const std::optional<MultilingualPart>& part) {
+  if (!part) return std::nullopt;
+  XlmRobertaTokenizer tokenizer = XlmRobertaTokenizer::from_folder(part->tokenizer_folder);
+  // Text is counted on from pad_token_id.
+  const int64_t positions = part->spec.max_position_embeddings - part->spec.pad_token_id - 1;
+  check(tokenizer, part->tokenizer_folder, part->spec.vocab_size, positions);
   return tokenizer;
 }
 
@@ -38,6 +52,7 @@ class TextStage {
   // The encoders' states side by side; the second one's pooled text.
   EncodedText encode(const Texts& texts, int64_t clip_skip) {
     const Checkpoint& c = nets_.checkpoint();
+    if (c.multilingual) return encode_multilingual(texts.first);
     EncodedText all;
     std::vector<Tensor> states;
     for (const auto& [part, there, text] : {std::tuple{Part::kTextEncoder, c.text_encoder.has_value(), texts.first},
@@ -53,13 +68,11 @@ class TextStage {
 
  private:
   const EncodedText& encode(Part part, const std::string& text, int64_t layer) {
-    constexpr std::size_t kRemembered = 64;
-    const auto key = std::tuple(part, text, layer);
+    const Key key(part, text, layer);
     if (const auto found = nets_.encoded.find(key); found != nets_.encoded.end()) return found->second;
 
     const ClipTokenizer& tokenizer = tokenizers_.of(part);
-    const TokenizedPrompt tokens = tokenizer.tokenize(text);
-    if (tokens.cut_length > 0) cuts_.tell(text, tokens, tokenizer.max_length());
+    const TokenizedPrompt tokens = tokenized(tokenizer, text);
     if (!nets_.is_loaded(part)) make_room_();
     const ClipTextEncoder& encoder = nets_.text_encoder(part, &time_.load);
     const double start = now_seconds();
@@ -70,8 +83,36 @@ class TextStage {
     encoded.states = encoded.states.to(p.unet);
     if (encoded.pooled.defined()) encoded.pooled = encoded.pooled.to(p.unet);
     time_.encode += now_seconds() - start;
+    return remember(key, std::move(encoded));
+  }
+
+  EncodedText encode_multilingual(const std::string& text) {
+    constexpr Part kPart = Part::kTextEncoder;
+    const Key key(kPart, text, /*layer=*/1);
+    if (const auto found = nets_.encoded.find(key); found != nets_.encoded.end()) return found->second;
+    const TokenizedPrompt tokens = tokenized(tokenizers_.multilingual(), text);
+    if (!nets_.is_loaded(kPart)) make_room_();
+    const XlmRobertaEncoder& encoder = nets_.multilingual(&time_.load);
+    const double start = now_seconds();
+    const Precision& p = nets_.precision();
+    const Tensor ids = at::tensor(tokens.ids, at::kLong).unsqueeze(0).to(p.device);
+    EncodedText encoded{encoder(ids).to(p.unet), {}};
+    time_.encode += now_seconds() - start;
+    return remember(key, std::move(encoded));
+  }
+
+  using Key = std::tuple<Part, std::string, int64_t>;
+  const EncodedText& remember(const Key& key, EncodedText encoded) {
+    constexpr std::size_t kRemembered = 64;
     if (nets_.encoded.size() >= kRemembered) nets_.encoded.clear();
     return nets_.encoded[key] = std::move(encoded);
+  }
+
+  template <class Tokenizer>
+  TokenizedPrompt tokenized(const Tokenizer& tokenizer, const std::string& text) {
+    TokenizedPrompt tokens = tokenizer.tokenize(text);
+    if (tokens.cut_length > 0) cuts_.tell(text, tokens, tokenizer.max_length());
+    return tokens;
   }
 
   const Tokenizers& tokenizers_;
@@ -108,7 +149,8 @@ EncodedText unconditional(const Request& r, const Checkpoint& c, const EncodedTe
 
 }  // namespace
 
-Tokenizers::Tokenizers(const Checkpoint& c) : first_(checked(c.text_encoder)), second_(checked(c.text_encoder_2)) {}
+Tokenizers::Tokenizers(const Checkpoint& c)
+    : first_(checked(c.text_encoder)), second_(checked(c.text_encoder_2)), multilingual_(checked(c.multilingual)) {}
 
 void CutWarnings::tell(const std::string& text, const TokenizedPrompt& tokens, int64_t max_length) {
   if (!told_.insert(text).second) return;

@@ -16,9 +16,11 @@ class Tokenizers {
  public:
   explicit Tokenizers(const Checkpoint& checkpoint);
   const ClipTokenizer& of(Part part) const { return *(part == Part::kTextEncoder2 ? second_ : first_); }
+  const XlmRobertaTokenizer& multilingual() const { return *multilingual_; }
 
  private:
   std::optional<ClipTokenizer> first_, second_;
+  std::optional<XlmRobertaTokenizer> multilingual_;
 };
 
 // Warns once of each text that is cut.

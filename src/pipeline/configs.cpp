@@ -84,7 +84,7 @@ class Reader {
   Reader(Checkpoint& checkpoint, const FindConfig& find) : c_(checkpoint), find_(find) {}
 
   void read() {
-    text_encoder("text_encoder", c_.text_encoder);
+    first_text_encoder();
     text_encoder("text_encoder_2", c_.text_encoder_2);
     collect([&] {
       const Config config = needed("unet");
@@ -119,6 +119,19 @@ class Reader {
     return std::move(*config);
   }
 
+  // XLM-R or CLIP, by the class that the config names.
+  void first_text_encoder() {
+    collect([&] {
+      const auto config = find_("text_encoder");
+      if (!config) return;
+      const std::string classes = config->content.value("architectures", json::array()).dump();
+      if (classes.find("RobertaSeriesModelWithTransformation") != std::string::npos)
+        c_.multilingual = MultilingualPart{XlmRobertaSpec::from_json(config->content, config->where), {}};
+      else
+        c_.text_encoder = TextPart{ClipTextSpec::from_json(config->content, config->where), {}, {}};
+    });
+  }
+
   void text_encoder(const char* name, std::optional<TextPart>& part) {
     collect([&] {
       const auto config = find_(name);
@@ -128,6 +141,11 @@ class Reader {
 
   void check_text_encoders() {
     const std::string where = c_.path.string() + ": ";
+    if (c_.multilingual) {
+      if (c_.is_sdxl() || c_.text_encoder_2)
+        faults_.add(where + "an XLM-R text encoder goes with U-Nets of Stable Diffusion 1.x alone");
+      return;
+    }
     if (!c_.text_encoder && !c_.text_encoder_2) {
       faults_.add(where + "there is no text_encoder");
     } else if (!c_.is_sdxl() && !c_.text_encoder) {
@@ -158,7 +176,7 @@ class Reader {
 };
 
 int64_t text_width(const Checkpoint& c) {
-  int64_t width = 0;
+  int64_t width = c.multilingual ? c.multilingual->spec.project_dim : 0;
   for (const auto* part : {&c.text_encoder, &c.text_encoder_2}) {
     if (*part) width += (*part)->spec.hidden_size;
   }

@@ -31,6 +31,8 @@ class Effects {
     none(given_.negative_prompt_2.has_value(), "--negative-prompt-2", reason);
     none(given_.cfg_rescale.value_or(0) > 0, "--cfg-rescale", reason);
     none(given_.negative_aesthetic_score.has_value(), "--negative-aesthetic-score", reason);
+    none(given_.cfg_start.value_or(0) > 0, "--cfg-start", reason);
+    none(given_.cfg_end.value_or(1) < 1, "--cfg-end", reason);
   }
 
   void texts() {

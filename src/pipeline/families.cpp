@@ -35,6 +35,18 @@ const std::vector<FamilyRow>& family_table() {
        .pipeline_classes = {"StableDiffusionXLImg2ImgPipeline"},
        .cfg_scale = 5.0,
        .steps = 20},
+      {.name = "alt",
+       .title = "AltDiffusion",
+       .spec_folder = "",
+       .pipeline_classes = {"AltDiffusionPipeline", "AltDiffusionImg2ImgPipeline"},
+       .cfg_scale = 7.5,
+       .steps = 20},
+      {.name = "ddpm",
+       .title = "DDPM of pixels",
+       .spec_folder = "",
+       .pipeline_classes = {"DDPMPipeline", "DDIMPipeline"},
+       .cfg_scale = 1.0,
+       .steps = 1000},
   };
   return rows;
 }
@@ -55,6 +67,7 @@ bool is_pipeline_class(const std::string& name) {
 
 // OpenCLIP's ViT-H is 1024 wide and has 24 layers, of which published folders hold 23.
 const FamilyRow& family_of_parts(const Checkpoint& c) {
+  if (c.multilingual) return family_row("alt");
   if (c.is_sdxl()) return family_row(c.text_encoder ? "sdxl" : "sdxl-refiner");
   const ClipTextSpec& text = c.text_encoder->spec;
   const bool is_vit_h = text.hidden_act == "gelu" && (text.hidden_size == 1024 || text.num_hidden_layers == 23);
@@ -62,7 +75,7 @@ const FamilyRow& family_of_parts(const Checkpoint& c) {
 }
 
 int64_t Checkpoint::layers_left_out() const {
-  return family->name == "sd2" && text_encoder->spec.num_hidden_layers == 23 ? 1 : 0;
+  return family->name == "sd2" && text_encoder && text_encoder->spec.num_hidden_layers == 23 ? 1 : 0;
 }
 
 std::string supported_families() {

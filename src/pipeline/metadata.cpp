@@ -10,12 +10,14 @@ namespace {
 std::string infotext(const Request& r, const ModelHashes& hashes, const Checkpoint& c) {
   std::string text = *r.prompt;
   if (r.negative_prompt && !r.negative_prompt->empty()) text += "\nNegative prompt: " + *r.negative_prompt;
-  text += "\nSteps: " + std::to_string(*r.steps) + ", Sampler: " + *r.sampler + ", CFG scale: " + plain(*r.cfg_scale) +
-          ", Seed: " + std::to_string(*r.seed) + ", Size: " + std::to_string(*r.width) + "x" +
+  text += "\nSteps: " + std::to_string(*r.steps) + ", Sampler: " + *r.sampler;
+  if (r.scheduler && *r.scheduler != "model") text += ", Schedule type: " + *r.scheduler;
+  if (r.cfg_scale) text += ", CFG scale: " + plain(*r.cfg_scale);
+  text += ", Seed: " + std::to_string(*r.seed) + ", Size: " + std::to_string(*r.width) + "x" +
           std::to_string(*r.height) + ", Model hash: " + hashes.model.substr(0, 10) + ", Model: " + c.name();
   if (r.eta && *r.eta > 0) text += ", Eta: " + plain(*r.eta);
   if (r.cfg_rescale && *r.cfg_rescale > 0) text += ", CFG Rescale: " + plain(*r.cfg_rescale);
-  if (*r.clip_skip != c.own_clip_skip()) text += ", Clip skip: " + std::to_string(*r.clip_skip);
+  if (r.clip_skip && *r.clip_skip != c.own_clip_skip()) text += ", Clip skip: " + std::to_string(*r.clip_skip);
   if (c.other_vae)
     text += ", VAE hash: " + hashes.vae.substr(0, 10) + ", VAE: " + c.other_vae->path.filename().string();
   if (c.refiner) text += ", Refiner: " + c.refiner->name() + ", Refiner switch at: " + plain(*r.refiner_start);

@@ -3,6 +3,7 @@
 
 #include "pipeline/conditioning.h"
 #include "pipeline/memory_plan.h"
+#include "pipeline/pixel_model.h"
 
 namespace easel {
 
@@ -52,6 +53,7 @@ struct Pipeline::Stages {
   Checkpoint checkpoint;
   Model base;
   std::optional<Model> refiner;
+  std::optional<PixelPipeline> pixel;  // in place of all the others
   std::optional<int64_t> memory;
   CutWarnings cuts;
 
@@ -65,6 +67,7 @@ struct Pipeline::Stages {
 
 Pipeline::Stages::Stages(Checkpoint c, Precision precision, std::optional<int64_t> limit)
     : checkpoint(std::move(c)), base(checkpoint, precision_for(checkpoint, precision)), memory(limit) {
+  if (checkpoint.pixel) pixel.emplace(*checkpoint.pixel, precision);
   if (checkpoint.refiner) refiner.emplace(*checkpoint.refiner, base.own.precision());
 }
 
@@ -109,6 +112,14 @@ struct Stretch {
   Conditioning conditioning;
 };
 
+Conditioning conditional_half(const Conditioning& both) {
+  const auto last = [](const Tensor& t) { return t.defined() ? t.narrow(0, t.size(0) - 1, 1) : t; };
+  Conditioning half{last(both.context), both.added};
+  half.added.text_embeds = last(both.added.text_embeds);
+  half.added.time_ids = last(both.added.time_ids);
+  return half;
+}
+
 // x, in the sampler's own scaling, moved along the sampler's steps. It computes in float32 whatever the network's
 // dtype.
 Tensor travel(const Request& r, const Stretch& stretch, Tensor x, RandomStream& stream,
@@ -121,8 +132,18 @@ Tensor travel(const Request& r, const Stretch& stretch, Tensor x, RandomStream& 
     return unet(in.to(dtype), t, stretch.conditioning.context, stretch.conditioning.added).to(at::kFloat);
   };
   const bool guided = stretch.nets.checkpoint().is_guided(*r.cfg_scale);
-  const Denoiser denoise = make_denoiser(guided ? guide(network, *r.cfg_scale, r.cfg_rescale.value_or(0)) : network,
-                                         stretch.sampler->prediction());
+  const PredictionType prediction = stretch.sampler->prediction();
+  Denoiser denoise =
+      make_denoiser(guided ? guide(network, *r.cfg_scale, r.cfg_rescale.value_or(0)) : network, prediction);
+  const double from = r.cfg_start.value_or(0), to = r.cfg_end.value_or(1);
+  if (guided && (from > 0 || to < 1)) {
+    const Conditioning half = conditional_half(stretch.conditioning);
+    const Network plain = [&unet, half, dtype](const Tensor& in, double t) {
+      check_interrupted();
+      return unet(in.to(dtype), t, half.context, half.added).to(at::kFloat);
+    };
+    denoise = guided_between(from, to, denoise, make_denoiser(plain, prediction));
+  }
   x = stretch.sampler->sample(
       denoise, x, [&](at::IntArrayRef shape) { return stream.randn(shape); }, on_step);
   time.sample += now_seconds() - start;
@@ -171,7 +192,7 @@ Tensor Pipeline::Stages::decode(StageSet& nets, const Tensor& latent, Timings& t
 Pipeline::Pipeline(Checkpoint checkpoint, Precision precision, std::optional<int64_t> memory) {
   const c10::InferenceMode guard;
   const bool prefer_half = precision.unet != at::kFloat;
-  audit(checkpoint, prefer_half);
+  if (!checkpoint.pixel) audit(checkpoint, prefer_half);
   if (checkpoint.refiner) audit(*checkpoint.refiner, prefer_half);
   stages_ = std::make_unique<Stages>(std::move(checkpoint), precision, memory);
 }
@@ -181,6 +202,7 @@ Pipeline::~Pipeline() = default;
 Picture Pipeline::generate(const Request& r, const OnProgress& on_progress) {
   const c10::InferenceMode guard;
   Stages& s = *stages_;
+  if (s.pixel) return s.pixel->generate(r, on_progress);
   Picture picture;
   picture.precision = s.base.own.precision();
   const MemoryPlan plan = s.plan(r);

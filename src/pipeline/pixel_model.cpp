@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "pipeline/stages.h"
+
 namespace easel {
 
 namespace fs = std::filesystem;
@@ -86,8 +88,9 @@ std::string flag_of(const RequestField& field) {
 }
 
 void refuse_without_effect(const Request& given, const PixelModel& m, Faults& faults) {
-  static const std::set<std::string> kRead = {"width",      "height", "seed",   "steps", "sampler",      "eta",
-                                              "prediction", "model",  "device", "dtype", "prompt_syntax"};
+  static const std::set<std::string> kRead = {"width", "height",     "seed",      "steps",        "sampler",
+                                              "eta",   "prediction", "scheduler", "sigmas",       "timesteps",
+                                              "model", "device",     "dtype",     "prompt_syntax"};
   const std::string unconditional = m.path.string() + " is a pixel-space model (UNet2DModel): it draws without a text";
   for (const RequestField& field : request_fields()) {
     const bool is_given = std::visit([&](auto member) { return (given.*member).has_value(); }, field.member);
@@ -106,19 +109,10 @@ void set_side(std::optional<int64_t>& side, const char* flag, int64_t own, const
   side = own;
 }
 
-std::optional<PredictionType> prediction_of(const std::optional<std::string>& word) {
-  if (!word) return std::nullopt;
-  return *word == "eps" ? PredictionType::kEpsilon
-         : *word == "v" ? PredictionType::kVPrediction
-                        : PredictionType::kSample;
-}
-
 }  // namespace
 
 std::unique_ptr<Sampler> make_sampler(const Request& r, const PixelModel& m) {
-  return find_sampler(*r.sampler)
-      .make(m.scheduler,
-            {.steps = static_cast<int>(*r.steps), .eta = r.eta, .prediction = prediction_of(r.prediction)});
+  return find_sampler(*r.sampler).make(m.scheduler, sampler_options(r));
 }
 
 Request resolve(const Request& given, const PixelModel& m, const Precision& precision) {
@@ -129,8 +123,8 @@ Request resolve(const Request& given, const PixelModel& m, const Precision& prec
   r.prompt = "";
   set_side(r.width, "--width", m.unet.sample_width, m, faults);
   set_side(r.height, "--height", m.unet.sample_height, m, faults);
-  const SamplerRow& sampler = r.sampler ? find_sampler(*r.sampler) : *m.sampler;
-  r.sampler = sampler.name;
+  resolve_sampler(r, *m.sampler, /*sdxl=*/false, faults);
+  const SamplerRow& sampler = find_sampler(*r.sampler);
   if (!r.steps) r.steps = m.steps;
   if (r.eta && !sampler.has_eta) faults.add("--eta has no effect: the sampler " + sampler.name + " has none");
   if (!r.eta && sampler.has_eta) r.eta = sampler.default_eta;

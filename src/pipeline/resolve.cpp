@@ -1,5 +1,9 @@
 // A request + a checkpoint → the request with every field filled.
+#include <charconv>
+#include <cmath>
+
 #include "pipeline/effects.h"
+#include "pipeline/pixel_model.h"
 #include "pipeline/stages.h"
 
 namespace easel {
@@ -47,7 +51,11 @@ void fill_sampling(Request& r, const Checkpoint& c) {
   fill(r.sampler, c.own_defaults.sampler);
   fill(r.prediction, c.own_defaults.prediction);
   fill(r.clip_skip, c.own_defaults.clip_skip, {c.own_clip_skip()});
-  if (c.is_guided(*r.cfg_scale)) fill(r.cfg_rescale, c.own_defaults.cfg_rescale, {0.0});
+  fill(r.scheduler, c.own_defaults.scheduler);
+  if (!c.is_guided(*r.cfg_scale)) return;
+  fill(r.cfg_rescale, c.own_defaults.cfg_rescale, {0.0});
+  fill(r.cfg_start, c.own_defaults.cfg_start, {0.0});
+  fill(r.cfg_end, c.own_defaults.cfg_end, {1.0});
 }
 
 void fill_sdxl(Request& r, const Checkpoint& c) {
@@ -70,6 +78,8 @@ void check_size(const char* flag, int64_t pixels, const Checkpoint& c, Faults& f
 
 void check_clip_skip(int64_t clip_skip, const Checkpoint& c, Faults& faults) {
   const std::string given = "--clip-skip " + std::to_string(clip_skip) + ": ";
+  if (c.multilingual && clip_skip != 1)
+    faults.add(given + "AltDiffusion's text encoder is read at its end alone, layer 1");
   const int64_t left_out = c.layers_left_out();
   for (const auto* part : {&c.text_encoder, &c.text_encoder_2}) {
     if (!*part) continue;
@@ -96,13 +106,69 @@ void collect_usage_faults(Faults& faults, const Make& make) {
   }
 }
 
-SamplerOptions sampler_options(const Request& r) { return {.steps = static_cast<int>(*r.steps), .eta = r.eta}; }
+// "14.6,7,0" → numbers; nullopt for any other text.
+std::optional<std::vector<double>> numbers_of(std::string_view text) {
+  std::vector<double> numbers;
+  for (bool more = true; more;) {
+    const std::size_t comma = text.find(',');
+    more = comma != std::string_view::npos;
+    const std::string_view word = text.substr(0, comma);
+    double value = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
+    if (error != std::errc() || end != word.data() + word.size() || !std::isfinite(value)) return std::nullopt;
+    numbers.push_back(value);
+    if (more) text.remove_prefix(comma + 1);
+  }
+  return numbers;
+}
+
+// Steps follow from an explicit list.
+void count_steps(Request& r, Faults& faults) {
+  const auto count = [&](const std::optional<std::string>& list, const char* flag, int64_t more_than_steps) {
+    if (!list) return;
+    const auto numbers = numbers_of(*list);
+    if (!numbers) {
+      faults.add(std::string(flag) + " " + shown(json(*list)) + ": expected numbers with commas between, as 14.6,7,0");
+      return;
+    }
+    const int64_t steps = static_cast<int64_t>(numbers->size()) - more_than_steps;
+    if (r.steps && *r.steps != steps)
+      faults.add("--steps " + std::to_string(*r.steps) + ": " + flag + " gives " + std::to_string(steps));
+    r.steps = steps;
+  };
+  if (r.sigmas && r.timesteps) faults.add("--sigmas and --timesteps exclude each other");
+  if ((r.sigmas || r.timesteps) && r.scheduler && *r.scheduler != "model")
+    faults.add("--scheduler has no effect: " + std::string(r.sigmas ? "--sigmas" : "--timesteps") +
+               " says the noise levels");
+  count(r.sigmas, "--sigmas", 1);
+  count(r.timesteps, "--timesteps", 0);
+}
 
 }  // namespace
 
+void resolve_sampler(Request& r, const SamplerRow& own, bool sdxl, Faults& faults) {
+  const SamplerChoice choice = r.sampler ? choose_sampler(*r.sampler) : SamplerChoice{own, nullptr};
+  r.sampler = choice.sampler.name;
+  if (r.scheduler) r.scheduler = find_schedule(*r.scheduler).name;
+  if (choice.schedule != nullptr) {
+    if (r.scheduler && *r.scheduler != choice.schedule->name)
+      faults.add("--scheduler " + *r.scheduler + ": the sampler's name says " + choice.schedule->name);
+    r.scheduler = choice.schedule->name;
+  }
+  if (r.scheduler == "ays" && sdxl) r.scheduler = "ays_sdxl";
+  if (!r.scheduler) r.scheduler = "model";
+}
+
+SamplerOptions sampler_options(const Request& r) {
+  SamplerOptions options{.steps = static_cast<int>(*r.steps), .eta = r.eta, .prediction = prediction_of(r.prediction)};
+  if (r.sigmas) options.sigmas = numbers_of(*r.sigmas).value_or(std::vector<double>{});
+  if (r.timesteps) options.timesteps = numbers_of(*r.timesteps).value_or(std::vector<double>{});
+  if (!r.sigmas && !r.timesteps) options.schedule = r.scheduler.value_or("");
+  return options;
+}
+
 std::unique_ptr<Sampler> make_sampler(const Request& r, const Checkpoint& c) {
   SamplerOptions options = sampler_options(r);
-  options.prediction = prediction_of(r.prediction);
   options.denoising_end = r.refiner_start;
   return find_sampler(*r.sampler).make(c.scheduler, options);
 }
@@ -111,20 +177,23 @@ std::unique_ptr<Sampler> make_sampler(const Request& r, const Checkpoint& c) {
 // predicts is its own affair.
 std::unique_ptr<Sampler> make_refiner_sampler(const Request& r, const Checkpoint& refiner) {
   SamplerOptions options = sampler_options(r);
+  options.prediction = {};
   options.denoising_start = r.refiner_start;
   return find_sampler(*r.sampler).make(refiner.scheduler, options);
 }
 
 Request resolve(const Request& given, const Checkpoint& c, const Precision& precision) {
+  if (c.pixel) return resolve(given, *c.pixel, precision);
   TORCH_CHECK(given.prompt && given.seed, "a request needs a prompt and a seed before it is resolved");
+  Faults faults;
   Request r = given;
+  count_steps(r, faults);
   fill_sampling(r, c);
   if (c.is_sdxl()) fill_sdxl(r, c);
-  const SamplerRow& sampler = r.sampler ? find_sampler(*r.sampler) : sampler_of(c.scheduler);
-  r.sampler = sampler.name;
+  resolve_sampler(r, r.sampler ? sampler_table().front() : sampler_of(c.scheduler), c.is_sdxl(), faults);
+  const SamplerRow& sampler = find_sampler(*r.sampler);
   if (sampler.has_eta) fill(r.eta, c.own_defaults.eta, {sampler.default_eta});
 
-  Faults faults;
   refuse_picture_models(c, faults);
   check_size("--width", *r.width, c, faults);
   check_size("--height", *r.height, c, faults);

@@ -29,7 +29,10 @@ void build(const Checkpoint& c, Part part, const Weights& w, bool with_vae_encod
   switch (part) {
     case Part::kTextEncoder:
     case Part::kTextEncoder2:
-      ClipTextEncoder(w, text_spec(c, part));
+      if (c.multilingual)
+        XlmRobertaEncoder(w, c.multilingual->spec);
+      else
+        ClipTextEncoder(w, text_spec(c, part));
       break;
     case Part::kUNet:
       UNet(w, c.unet);
@@ -45,6 +48,8 @@ void build(const Checkpoint& c, Part part, const Weights& w, bool with_vae_encod
 
 std::function<bool(const std::string&)> unread_tensors(const Checkpoint& c, Part part) {
   if (part == Part::kUNet || part == Part::kVae) return is_known_extra;
+  if (c.multilingual)
+    return [](const std::string& name) { return is_known_extra(name) || name.starts_with("roberta.pooler."); };
   // Single files of SD2.x hold the layer that its folders leave out.
   const std::string beyond = "encoder.layers." + std::to_string(text_spec(c, part).num_hidden_layers) + ".";
   const bool left_out = c.layers_left_out() > 0;
@@ -102,6 +107,10 @@ const ClipTextEncoder& StageSet::text_encoder(Part part, double* seconds) {
   return loaded(stage, part, precision_.text, text_spec(checkpoint_, part), seconds);
 }
 
+const XlmRobertaEncoder& StageSet::multilingual(double* seconds) {
+  return loaded(multilingual_, Part::kTextEncoder, precision_.text, checkpoint_.multilingual->spec, seconds);
+}
+
 const UNet& StageSet::unet(double* seconds) {
   return loaded(unet_, Part::kUNet, precision_.unet, checkpoint_.unet, seconds);
 }
@@ -111,6 +120,7 @@ const VaeDecoder& StageSet::vae_decoder(double* seconds) {
 }
 
 void StageSet::free_text_encoders() {
+  multilingual_.reset();
   text_encoder_.reset();
   text_encoder_2_.reset();
 }
@@ -118,7 +128,7 @@ void StageSet::free_text_encoders() {
 bool StageSet::is_loaded(Part part) const {
   switch (part) {
     case Part::kTextEncoder:
-      return text_encoder_.has_value();
+      return text_encoder_.has_value() || multilingual_.has_value();
     case Part::kTextEncoder2:
       return text_encoder_2_.has_value();
     case Part::kUNet:

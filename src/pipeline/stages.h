@@ -17,6 +17,7 @@ class StageSet {
 
   // Seconds spent in loading go to *seconds. `part` is one of the text encoders.
   const ClipTextEncoder& text_encoder(Part part, double* seconds);
+  const XlmRobertaEncoder& multilingual(double* seconds);  // part kTextEncoder of an AltDiffusion checkpoint
   const UNet& unet(double* seconds);
   const VaeDecoder& vae_decoder(double* seconds);
 
@@ -41,6 +42,7 @@ class StageSet {
   const Checkpoint& checkpoint_;
   Precision precision_;
   std::optional<ClipTextEncoder> text_encoder_, text_encoder_2_;
+  std::optional<XlmRobertaEncoder> multilingual_;
   std::optional<UNet> unet_;
   std::optional<VaeDecoder> vae_decoder_;
   std::map<Part, int64_t> bytes_;
@@ -49,6 +51,11 @@ class StageSet {
 // Every tensor of every part accounted for before one is read: throws Error(kFile) naming all that are missing,
 // misshapen or unexpected. The VAE is one that is drawn with.
 void audit(const Checkpoint& checkpoint, bool prefer_half);
+
+// What a resolved request says of its sampler. Throws Error(kUsage) for lists that are no lists of numbers.
+SamplerOptions sampler_options(const Request& resolved);
+// Fills sampler, scheduler, steps and eta, from the request, else as given. Adds every fault.
+void resolve_sampler(Request& request, const SamplerRow& own, bool sdxl, Faults& faults);
 
 // The sampler of a request on its model, up to where the refiner begins, and from there on the refiner.
 std::unique_ptr<Sampler> make_sampler(const Request& resolved, const Checkpoint& checkpoint);

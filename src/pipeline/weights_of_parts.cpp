@@ -1,4 +1,5 @@
 // The weights of each part, folder or single file, under the names the networks ask for.
+#include "pipeline/pixel_model.h"
 #include "pipeline/stages.h"
 
 namespace easel {
@@ -39,8 +40,9 @@ SourcePtr open_other_vae(const Checkpoint& c, bool prefer_half) {
 const char* name_of(Part part) { return row_of(part).name; }
 
 std::vector<Part> parts_of(const Checkpoint& c) {
+  if (c.pixel) return {Part::kUNet};
   std::vector<Part> parts;
-  if (c.text_encoder) parts.push_back(Part::kTextEncoder);
+  if (c.text_encoder || c.multilingual) parts.push_back(Part::kTextEncoder);
   if (c.text_encoder_2) parts.push_back(Part::kTextEncoder2);
   parts.insert(parts.end(), {Part::kUNet, Part::kVae});
   return parts;
@@ -48,6 +50,7 @@ std::vector<Part> parts_of(const Checkpoint& c) {
 
 SourcePtr open_weights(const Checkpoint& c, Part part, bool prefer_half) {
   if (part == Part::kVae && c.other_vae) return open_other_vae(c, prefer_half);
+  if (c.pixel) return open_weights(*c.pixel, prefer_half);
   const PartRow& row = row_of(part);
   const SourcePtr source = c.single_file ? open_in_file(c, part) : open_part(c.path / row.name, row.stem, prefer_half);
   return *row.prefix == '\0' ? source : without_prefix(source, row.prefix);
