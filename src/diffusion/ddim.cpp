@@ -7,41 +7,41 @@
 namespace easel::diffusion {
 namespace {
 
-class Ddim final : public VariancePreservingSampler {
- public:
-  Ddim(const ScheduleSpec& spec, int n, double eta)
-      : VariancePreservingSampler(spec, spaced_timesteps(spec, n, /*rounded=*/true)),
-        stride_(spec.num_train_timesteps / n),
-        eta_(eta) {
-    final_alpha_bar_ = spec.set_alpha_to_one ? 1.0 : alpha_bar_.front();
+Tensor ddim(Run& run, Tensor x) {
+  for (std::size_t i = run.begin; i < run.end; ++i) {
+    const auto& [from, to] = run.legs[i];
+    const double bar_ratio = std::pow(from.alpha / to.alpha, 2);                      // ᾱ_t/ᾱ_prev
+    const double sigma = run.eta * to.sigma / from.sigma * std::sqrt(1 - bar_ratio);  // eq. 16
+    const double direction = std::sqrt(std::max(0.0, to.sigma * to.sigma - sigma * sigma));
+
+    const Prediction p = run.predict_unclipped(x, i);
+    // Clipping moves x0 alone: eps stays the network's (diffusers' use_clipped_model_output = False).
+    x = to.alpha * clipped(run.spec, p.x0) + direction * p.eps;  // eq. 12
+    if (run.eta > 0) x = x + sigma * run.draw(x);
+    run.report(x);
   }
+  return x;
+}
 
-  Tensor sample(const Denoiser& denoise, Tensor x, const NoiseSource& noise, const OnStep& on_step) const override {
-    for (std::size_t i = 0; i < steps_.size(); ++i) {
-      const double bar = alpha_bar(timesteps_[i]);
-      // The step goes to t − T/n, which linspace and trailing spacing need not visit (as in diffusers).
-      const double bar_prev = alpha_bar(timesteps_[i] - stride_);
-      const double sigma = eta_ * std::sqrt((1 - bar_prev) / (1 - bar) * (1 - bar / bar_prev));  // eq. 16
-      const double direction = std::sqrt(std::max(0.0, 1 - bar_prev - sigma * sigma));
-
-      const Prediction p = denoise(x, steps_[i]);
-      // Clipping moves x0 alone: eps stays the network's (diffusers' use_clipped_model_output = False).
-      x = std::sqrt(bar_prev) * clipped(spec_, p.x0) + direction * p.eps;  // eq. 12
-      if (eta_ > 0) x = x + sigma * draw(noise, x);
-      report(on_step, i, x);
-    }
-    return x;
+// Under the file's spacings a step goes to t − T/n, which linspace and trailing need not visit (as in diffusers).
+void step_by_stride(const ScheduleSpec& spec, int n, double final_alpha_bar, Plan& plan) {
+  const std::vector<double> alpha_bar = alphas_cumprod(spec);
+  const int64_t stride = spec.num_train_timesteps / n;
+  for (auto& [from, to] : plan.legs) {
+    const int64_t t = static_cast<int64_t>(from.t) - stride;
+    const double bar = t >= 0 ? alpha_bar[t] : final_alpha_bar;
+    to = {static_cast<double>(t), std::sqrt(bar), std::sqrt(1 - bar)};
   }
-
- private:
-  int64_t stride_;
-  double eta_;
-};
+}
 
 }  // namespace
 
 std::unique_ptr<Sampler> make_ddim(const SchedulerConfig& config, const SamplerOptions& options) {
-  return std::make_unique<Ddim>(spec_for(config, options, "DDIMScheduler"), options.steps, options.eta);
+  const ScheduleSpec spec = spec_for(config, options, "DDIMScheduler", Schedules::kTimesteps);
+  const double last = spec.set_alpha_to_one ? 1.0 : alphas_cumprod(spec).front();
+  Plan plan = timestep_plan(spec, whole_timesteps(spec, options.steps), last);
+  if (spec.sigma_rule == SigmaRule::kSpacing) step_by_stride(spec, options.steps, last, plan);
+  return std::make_unique<BoundSampler>(spec, plan, ddim, eta_for(options, 0.0), options);
 }
 
 }  // namespace easel::diffusion

@@ -39,11 +39,42 @@ Denoiser make_denoiser(Network network, PredictionType prediction) {
   };
 }
 
-Network guide(Network batch_of_two, double scale) {
-  return [network = std::move(batch_of_two), scale](const Tensor& x, double t) {
+namespace {
+
+// The deviation over each picture, unbiased as torch.std is. [B, 1, 1, 1]
+Tensor deviation(const Tensor& x) {
+  return x.std(/*dim=*/at::IntArrayRef{1, 2, 3}, /*correction=*/1, /*keepdim=*/true);
+}
+
+// Lin et al. 2023, eq. 15 and 16.
+Tensor rescaled(const Tensor& guided, const Tensor& cond, double rescale) {
+  const Tensor factor = deviation(cond) / deviation(guided);
+  return rescale * (guided * factor) + (1 - rescale) * guided;
+}
+
+}  // namespace
+
+Network guide(Network batch_of_two, double scale, double rescale) {
+  return [network = std::move(batch_of_two), scale, rescale](const Tensor& x, double t) {
     const std::vector<Tensor> halves = network(at::cat({x, x}), t).chunk(2);
     const Tensor &uncond = halves[0], &cond = halves[1];
-    return uncond + scale * (cond - uncond);
+    const Tensor guided = uncond + scale * (cond - uncond);
+    return rescale > 0 ? rescaled(guided, cond, rescale) : guided;
+  };
+}
+
+Denoiser guided_between(double start, double end, Denoiser guided, Denoiser plain) {
+  return [start, end, guided = std::move(guided), plain = std::move(plain)](const Tensor& x, const Step& step) {
+    const bool inside = step.progress >= start && step.progress < end;
+    return inside ? guided(x, step) : plain(x, step);
+  };
+}
+
+Denoiser watched(Denoiser denoise, OnPrediction see) {
+  return [denoise = std::move(denoise), see = std::move(see)](const Tensor& x, const Step& step) {
+    Prediction prediction = denoise(x, step);
+    see(x, step, prediction);
+    return prediction;
   };
 }
 

@@ -5,9 +5,7 @@
 #include <numbers>
 
 namespace easel::diffusion {
-namespace {
 
-// n evenly spaced numbers, both ends included; the first alone for n = 1 (np.linspace).
 std::vector<double> linspace(double first, double last, int64_t n) {
   std::vector<double> values(n);
   const double step = n > 1 ? (last - first) / static_cast<double>(n - 1) : 0.0;
@@ -15,6 +13,8 @@ std::vector<double> linspace(double first, double last, int64_t n) {
   if (n > 1) values.back() = last;
   return values;
 }
+
+namespace {
 
 // Half to even, as np.round: std::nearbyint under the default rounding mode.
 double round_half_even(double x) { return std::nearbyint(x); }
@@ -43,16 +43,18 @@ std::vector<double> betas_for(double (*alpha_bar)(double), int64_t n) {
   return values;
 }
 
+std::vector<double> as_doubles(const Tensor& x) {
+  const Tensor values = x.to(at::kDouble).contiguous();
+  return {values.data_ptr<double>(), values.data_ptr<double>() + values.numel()};
+}
+
 std::vector<double> betas_by_schedule(const ScheduleSpec& spec) {
   const int64_t n = spec.num_train_timesteps;
   switch (spec.beta_schedule) {
     case BetaSchedule::kLinear:
-      return linspace(spec.beta_start, spec.beta_end, n);
-    case BetaSchedule::kScaledLinear: {  // Rombach et al. 2022: linear in sqrt(β)
-      std::vector<double> values = linspace(std::sqrt(spec.beta_start), std::sqrt(spec.beta_end), n);
-      for (double& value : values) value *= value;
-      return values;
-    }
+      return as_doubles(at::linspace(spec.beta_start, spec.beta_end, n, at::kFloat));
+    case BetaSchedule::kScaledLinear:  // Rombach et al. 2022: linear in sqrt(β)
+      return as_doubles(at::linspace(std::sqrt(spec.beta_start), std::sqrt(spec.beta_end), n, at::kFloat).square());
     case BetaSchedule::kSquaredCosCapV2:
       return betas_for(cosine_alpha_bar, n);
     case BetaSchedule::kLaplace:
@@ -70,7 +72,8 @@ std::vector<double> betas_by_schedule(const ScheduleSpec& spec) {
 
 std::vector<double> betas(const ScheduleSpec& spec) {
   std::vector<double> values = spec.trained_betas.empty() ? betas_by_schedule(spec) : spec.trained_betas;
-  // Models were trained on float32 betas. Near β = 0.999 the rounding is visible: 1 − β moves by 3e-5 of itself.
+  // Models were trained on float32 betas, so torch computes them here too. Near β = 0.999 the rounding is visible: 1 −
+  // β moves by 3e-5 of itself.
   for (double& value : values) value = static_cast<float>(value);
   return values;
 }
@@ -90,32 +93,97 @@ std::vector<double> alphas_cumprod(const ScheduleSpec& spec) {
   return alpha_bar;
 }
 
+void check_steps(const ScheduleSpec& spec, int n) {
+  if (n < 1) throw Error(ErrorKind::kUsage, "--steps " + std::to_string(n) + ": at least 1 step is needed");
+  if (n > spec.num_train_timesteps)
+    throw Error(ErrorKind::kUsage, "--steps " + std::to_string(n) + ": the model was trained with " +
+                                       std::to_string(spec.num_train_timesteps) +
+                                       " timesteps, more steps than that cannot be taken");
+}
+
+namespace {
+
+// np.arange(first, 0, −T/n), rounded, less 1. It advances by the difference of its first two values: for 62 of the
+// 1,000 step counts (61, 103, 121, …) rounding makes it n + 1 long, and diffusers ends on t = −1, which reads ᾱ_{T−1}:
+// the picture becomes noise. Here there are never more than n.
+std::vector<double> trailing_timesteps(double first, double ratio, int n) {
+  const double delta = (first - ratio) - first;
+  std::vector<double> t;
+  for (int i = 0; i < n && first + i * delta > 0; ++i) t.push_back(round_half_even(first + i * delta) - 1);
+  return t;
+}
+
+// λ_t = log(α_t/σ_t) falls with t; those below the limit are left out (DPM-Solver's clipping for cosine schedules).
+int64_t timesteps_not_clipped(const ScheduleSpec& spec) {
+  const std::vector<double> sigmas = training_sigmas(spec);
+  int64_t kept = 0;
+  for (const double sigma : sigmas) kept += -std::log(sigma) >= spec.lambda_min_clipped;
+  return kept;
+}
+
+}  // namespace
+
 std::vector<double> spaced_timesteps(const ScheduleSpec& spec, int n, bool rounded) {
   const int64_t train = spec.num_train_timesteps;
-  if (n < 1) throw Error(ErrorKind::kUsage, "--steps " + std::to_string(n) + ": at least 1 step is needed");
-  if (n > train)
-    throw Error(ErrorKind::kUsage, "--steps " + std::to_string(n) + ": the model was trained with " +
-                                       std::to_string(train) + " timesteps, more steps than that cannot be taken");
+  check_steps(spec, n);
   std::vector<double> t(n);
   switch (spec.timestep_spacing) {
     case TimestepSpacing::kLinspace:
       t = linspace(0, static_cast<double>(train - 1), n);
       std::reverse(t.begin(), t.end());
-      for (double& value : t) value = rounded ? round_half_even(value) : static_cast<float>(value);
+      for (double& value : t) value = rounded ? round_half_even(value) : value;
       break;
     case TimestepSpacing::kLeading:
       for (int64_t i = 0; i < n; ++i) t[i] = static_cast<double>((n - 1 - i) * (train / n) + spec.steps_offset);
       break;
-    case TimestepSpacing::kTrailing: {
-      // np.arange(T, 0, −T/n) advances by the difference of its first two values. For 62 of the 1,000 step counts
-      // (61, 103, 121, …) rounding makes it n + 1 long, and diffusers ends on t = −1, which reads ᾱ_{T−1}: the
-      // picture becomes noise. Here there are always n.
-      const double ratio = static_cast<double>(train) / n;
-      const double delta = (static_cast<double>(train) - ratio) - static_cast<double>(train);
-      for (int64_t i = 0; i < n; ++i)
-        t[i] = round_half_even(static_cast<double>(train) + static_cast<double>(i) * delta) - 1;
+    case TimestepSpacing::kTrailing:
+      t = trailing_timesteps(static_cast<double>(train), static_cast<double>(train) / n, n);
+      break;
+  }
+  return t;
+}
+
+std::vector<double> solver_timesteps(const ScheduleSpec& spec, int n) {
+  check_steps(spec, n);
+  const int64_t train = spec.num_train_timesteps, last = timesteps_not_clipped(spec);
+  if (last < 1)
+    throw Error(ErrorKind::kFile, spec.where + ": lambda_min_clipped is " + plain(spec.lambda_min_clipped) +
+                                      ": no timestep of this model is that clean");
+  std::vector<double> t(n);
+  switch (spec.timestep_spacing) {
+    case TimestepSpacing::kLinspace: {
+      const std::vector<double> points = linspace(0, static_cast<double>(last - 1), n + 1);
+      for (int i = 0; i < n; ++i) t[i] = round_half_even(points[n - i]);
       break;
     }
+    case TimestepSpacing::kLeading:
+      for (int i = 0; i < n; ++i) t[i] = static_cast<double>((n - i) * (last / (n + 1)) + spec.steps_offset);
+      break;
+    case TimestepSpacing::kTrailing:
+      t = trailing_timesteps(static_cast<double>(last), static_cast<double>(train) / n, n);
+      break;
+  }
+  return t;
+}
+
+std::vector<double> distilled_timesteps(const ScheduleSpec& spec, int n) {
+  check_steps(spec, n);
+  const int64_t known = spec.original_inference_steps;
+  if (known > spec.num_train_timesteps)
+    throw Error(ErrorKind::kFile, spec.where + ": original_inference_steps is " + std::to_string(known) +
+                                      ": the model was trained with " + std::to_string(spec.num_train_timesteps) +
+                                      " timesteps");
+  if (n > known)
+    throw Error(ErrorKind::kUsage,
+                "--steps " + std::to_string(n) + ": this sampler walks the " + std::to_string(known) +
+                    " timesteps that such models are distilled on (original_inference_steps)",
+                "take fewer --steps, 4 to 8 are usual");
+  const int64_t stride = spec.num_train_timesteps / known;
+  const double skip = static_cast<double>(known) / n;
+  std::vector<double> t(n);
+  for (int i = 0; i < n; ++i) {
+    const auto index = static_cast<int64_t>(std::floor(i * skip));
+    t[i] = static_cast<double>((known - index) * stride - 1);
   }
   return t;
 }
@@ -136,20 +204,6 @@ std::vector<double> training_sigmas(const ScheduleSpec& spec) {
   return sigmas;
 }
 
-std::vector<double> karras_sigmas(double min, double max, int n) {
-  constexpr double kRho = 7.0;
-  const double low = std::pow(min, 1 / kRho), high = std::pow(max, 1 / kRho);
-  std::vector<double> sigmas = linspace(0, 1, n);
-  for (double& value : sigmas) value = std::pow(high + value * (low - high), kRho);
-  return sigmas;
-}
-
-std::vector<double> exponential_sigmas(double min, double max, int n) {
-  std::vector<double> sigmas = linspace(std::log(max), std::log(min), n);
-  for (double& value : sigmas) value = std::exp(value);
-  return sigmas;
-}
-
 double sigma_to_t(double sigma, const std::vector<double>& training_sigmas) {
   // training_sigmas ascend; the bracket [low, low + 1] around sigma
   const auto above = std::upper_bound(training_sigmas.begin(), training_sigmas.end(), sigma);
@@ -160,32 +214,10 @@ double sigma_to_t(double sigma, const std::vector<double>& training_sigmas) {
   return static_cast<double>(low) + std::clamp(w, 0.0, 1.0);
 }
 
-SigmaSchedule sigma_schedule(const ScheduleSpec& spec, int n) {
-  const std::vector<double> training = training_sigmas(spec);
-  SigmaSchedule schedule;
-  schedule.t = spaced_timesteps(spec, n, /*rounded=*/false);
-  if (spec.interpolation == SigmaInterpolation::kLogLinear) {
-    // n + 1 values for n timesteps: the last step ends on sigma_min and final_sigmas_type has no say (as in diffusers).
-    schedule.sigma = exponential_sigmas(training.front(), training.back(), n + 1);
-  } else {
-    for (double t : schedule.t) schedule.sigma.push_back(interpolate(training, t));
-  }
-  if (spec.use_karras_sigmas || spec.use_exponential_sigmas) {
-    const double min = spec.sigma_min.value_or(schedule.sigma.back());
-    const double max = spec.sigma_max.value_or(schedule.sigma.front());
-    schedule.sigma = spec.use_karras_sigmas ? karras_sigmas(min, max, n) : exponential_sigmas(min, max, n);
-    for (int i = 0; i < n; ++i) schedule.t[i] = sigma_to_t(schedule.sigma[i], training);
-  }
-  schedule.sigma.push_back(spec.final_sigma_min ? training.front() : 0.0);
-  if (spec.continuous_timesteps && spec.prediction == PredictionType::kVPrediction) {
-    for (int i = 0; i < n; ++i) schedule.t[i] = 0.25 * std::log(schedule.sigma[i]);  // EDM's c_noise
-  }
-  for (double& t : schedule.t) t = static_cast<float>(t);  // what the reference tells the network
-
-  const double max = *std::max_element(schedule.sigma.begin(), schedule.sigma.end());
-  // diffusers' init_noise_sigma: under leading spacing x_T is the sum of a unit picture and the noise.
-  schedule.init_scale = spec.timestep_spacing == TimestepSpacing::kLeading ? std::sqrt(max * max + 1) : max;
-  return schedule;
+double t_to_sigma(double t, const std::vector<double>& training_sigmas) {
+  std::vector<double> logs = training_sigmas;
+  for (double& value : logs) value = std::log(value);
+  return std::exp(interpolate(logs, t));
 }
 
 }  // namespace easel::diffusion

@@ -12,34 +12,33 @@ std::vector<double> betas(const ScheduleSpec& spec);
 // is exactly 0 (Lin et al. 2023, algorithm 1).
 std::vector<double> alphas_cumprod(const ScheduleSpec& spec);
 
-// The timesteps of n steps, descending (Lin et al. 2023, table 2). `rounded`: linspace gives whole timesteps, as the
-// variance-preserving samplers need, else float32 fractions, as the k-diffusion ones.
-// Throws Error(kUsage) for n outside [1, num_train_timesteps].
-std::vector<double> spaced_timesteps(const ScheduleSpec& spec, int n, bool rounded);
-
-// ---- k-diffusion: x = x0 + σ·noise
-// -----------------------------------------------------------------------------------
-
-struct SigmaSchedule {
-  std::vector<double> t;      // one per network call
-  std::vector<double> sigma;  // at least one more; sigma[i] → sigma[i + 1] is step i
-  double init_scale;          // init_noise_sigma
-};
-
 // σ_t = sqrt((1 − ᾱ_t)/ᾱ_t), ascending in t.
 std::vector<double> training_sigmas(const ScheduleSpec& spec);
 
-SigmaSchedule sigma_schedule(const ScheduleSpec& spec, int n);
+// Throws Error(kUsage) for n outside [1, num_train_timesteps].
+void check_steps(const ScheduleSpec& spec, int n);
 
-// Karras et al. 2022, eq. 5 with ρ = 7; n values from max down to min.
-std::vector<double> karras_sigmas(double min, double max, int n);
-// Evenly spaced in log σ.
-std::vector<double> exponential_sigmas(double min, double max, int n);
+// The timesteps of n steps by timestep_spacing, descending (Lin et al. 2023, table 2). `rounded`: linspace gives whole
+// timesteps, as the variance-preserving samplers need, else fractions, as the k-diffusion ones.
+std::vector<double> spaced_timesteps(const ScheduleSpec& spec, int n, bool rounded);
 
-// The fractional t whose training sigma is `sigma`, linear in log σ, clamped to the ends.
-double sigma_to_t(double sigma, const std::vector<double>& training_sigmas);
+// The same in the DPM-Solver classes: whole timesteps, n + 1 points of which the last, t = 0, is left out, and nothing
+// noisier than lambda_min_clipped.
+std::vector<double> solver_timesteps(const ScheduleSpec& spec, int n);
+
+// n of the timesteps that a consistency model (LCM, TCD) was distilled on. Throws Error(kUsage) for more than there
+// are.
+std::vector<double> distilled_timesteps(const ScheduleSpec& spec, int n);
+
+// n evenly spaced numbers, both ends included; the first alone for n = 1 (np.linspace).
+std::vector<double> linspace(double first, double last, int64_t n);
 
 // np.interp(t, 0…n−1, values): linear, clamped to the ends.
 double interpolate(const std::vector<double>& values, double t);
+
+// The fractional t whose training sigma is `sigma`, linear in log σ, clamped to the ends.
+double sigma_to_t(double sigma, const std::vector<double>& training_sigmas);
+// The inverse.
+double t_to_sigma(double t, const std::vector<double>& training_sigmas);
 
 }  // namespace easel::diffusion

@@ -1,23 +1,16 @@
 // Against closed forms rather than another program: the forward process and posterior of Ho et al. 2020, and a Gaussian
 // target N(0, s²), whose ideal denoiser is known.
-#include <ATen/CPUGeneratorImpl.h>
-#include <gtest/gtest.h>
-
 #include <cmath>
+#include <iostream>
 
 #include "diffusion/ddpm_posterior.h"
-#include "diffusion/schedule.h"
+#include "diffusion/sampling.h"
+#include "diffusion/sigma_schedule.h"
 
 namespace easel {
 namespace {
 
 constexpr double kTargetDeviation = 0.5;  // s
-
-SchedulerConfig config_of(const json& fields) { return SchedulerConfig::from_json(fields, "test"); }
-
-const json kStableDiffusion = {
-    {"beta_start", 0.00085}, {"beta_end", 0.012},      {"beta_schedule", "scaled_linear"}, {"set_alpha_to_one", true},
-    {"clip_sample", false},  {"skip_prk_steps", true}, {"prediction_type", "epsilon"}};
 
 // E[x0 | x] = x·α·s²/(α²s² + σ²) for x = α·x0 + σ·eps.
 Prediction ideal_denoiser(const Tensor& x, const Step& step) {
@@ -77,95 +70,176 @@ TEST(Posterior, LastStepIsThePrediction) {
   EXPECT_EQ(q.variance, 0);
 }
 
-// ---- Gaussian target, deterministic samplers ----------------------------------------------------------------------
+// ---- Gaussian target, the probability flow ODE --------------------------------------------------------------------
 
-// The probability flow ODE keeps x/√(α²s² + σ²): it ends at s times that of x_T.
-double ode_error(const std::string& name, int steps, json fields = kStableDiffusion) {
-  const auto sampler = find_sampler(name).make(config_of(fields), {.steps = steps, .eta = 0, .prediction = {}});
-  const Tensor x = at::tensor({-2.0, 0.3, 1.0, 3.0}, at::kDouble).view({1, 1, 2, 2}) * sampler->init_scale();
-  const Step first = sampler->steps().front();
-  const double deviation = std::hypot(first.alpha * kTargetDeviation, first.sigma);
-  const Tensor got = sampler->sample(ideal_denoiser, x, nullptr, nullptr);
-  return ((got * deviation / (x * kTargetDeviation)) - 1).abs().max().item<double>();
+// The ODE keeps x/√(α²s² + σ²). `sampler` must end where `to` says.
+double ode_error(const Sampler& sampler, const Step& to) {
+  const Tensor x = at::tensor({-2.0, 0.3, 1.0, 3.0}, at::kDouble).view({1, 1, 2, 2}) * sampler.init_scale();
+  const Step from = sampler.steps().front();
+  const double before = std::hypot(from.alpha * kTargetDeviation, from.sigma);
+  const double after = std::hypot(to.alpha * kTargetDeviation, to.sigma);
+  const Tensor got = sampler.sample(ideal_denoiser, x, nullptr, nullptr);
+  return (got * before / (x * after) - 1).abs().max().item<double>();
 }
 
-TEST(GaussianTarget, EulerConvergesAtFirstOrder) {
-  for (const json& schedule : {json::object(), json{{"use_karras_sigmas", true}}}) {
-    json fields = kStableDiffusion;
-    fields.update(schedule);
-    const double coarse = ode_error("euler", 100, fields), fine = ode_error("euler", 200, fields);
-    EXPECT_LT(fine, 0.03) << fields;
-    EXPECT_NEAR(std::log2(coarse / fine), 1, 0.15) << fields;
+// From sigma 10 to 0.1 in n steps that crowd at the end; the variance-preserving form ends at the same sigma/alpha.
+// A method of order 3 or 4 grows to it from first order: short first steps keep that from being all one sees.
+std::vector<double> measuring_sigmas(int n, bool short_start) {
+  std::vector<double> sigmas = diffusion::karras_sigmas(0.1, 10, n + 1);
+  const double h = std::log(sigmas[0] / sigmas[1]);
+  if (short_start) sigmas.insert(sigmas.begin(), {10 * std::exp(h * h + h * h * h), 10 * std::exp(h * h)});
+  return sigmas;
+}
+
+double error_on_sigmas(const SamplerRow& row, int n) {
+  const SamplerOptions options{.eta = 0, .sigmas = measuring_sigmas(n, row.order > 2)};
+  const auto sampler = row.make(config_of(stable_diffusion({{"lower_order_final", false}})), options);
+  const bool preserving = sampler->steps().front().alpha != 1;
+  const double norm = preserving ? std::hypot(1.0, 0.1) : 1.0;
+  return ode_error(*sampler, {0, 1 / norm, 0.1 / norm});
+}
+
+TEST(GaussianTarget, EverySamplerOfSigmasConvergesAtItsOrder) {
+  for (const SamplerRow& row : sampler_table()) {
+    if (row.schedules != Schedules::kAny || (row.stochastic && !row.has_eta)) continue;
+    const double coarse = error_on_sigmas(row, 80), fine = error_on_sigmas(row, 160);
+    const double order = std::log2(coarse / fine);
+    std::cout << row.name << ": error " << fine << " in 160 steps, order " << order << "\n";
+    EXPECT_GT(order, row.order - 0.25) << row.name;
+    EXPECT_LT(order, row.order + 0.75) << row.name;
+    EXPECT_LT(fine, row.order == 1 ? 0.05 : row.order == 2 ? 2e-3 : 2e-4) << row.name;
   }
 }
 
+double error_on_timesteps(const std::string& name, int n, const json& more = json::object()) {
+  const auto sampler = find_sampler(name).make(config_of(stable_diffusion(more)), {.steps = n, .eta = 0});
+  return ode_error(*sampler, {0, 1, 0});
+}
+
 TEST(GaussianTarget, DdimConvergesAtFirstOrder) {
-  const double coarse = ode_error("ddim", 100), fine = ode_error("ddim", 200);
+  const double coarse = error_on_timesteps("ddim", 100), fine = error_on_timesteps("ddim", 200);
   EXPECT_LT(fine, 0.02);
   EXPECT_NEAR(std::log2(coarse / fine), 1, 0.15);
 }
 
 TEST(GaussianTarget, PndmBeatsDdim) {
-  for (const bool skip : {true, false}) {
-    json fields = kStableDiffusion;
-    fields["skip_prk_steps"] = skip;
-    EXPECT_LT(ode_error("pndm", 50, fields), 0.3 * ode_error("ddim", 50)) << skip;
-  }
+  for (const bool skip : {true, false})
+    EXPECT_LT(error_on_timesteps("pndm", 50, {{"skip_prk_steps", skip}}), 0.3 * error_on_timesteps("ddim", 50)) << skip;
+}
+
+// TCD without noise is DDIM from each of its timesteps to the next; it ends at t = 0.
+TEST(GaussianTarget, TcdWithoutNoiseFollowsTheOde) {
+  const diffusion::ScheduleSpec spec = diffusion::read_spec(config_of(stable_diffusion()), "TCDScheduler");
+  const double bar = diffusion::alphas_cumprod(spec).front();
+  const auto error = [&](int n) {
+    const json fields = stable_diffusion({{"original_inference_steps", 1000}});
+    return ode_error(*find_sampler("tcd").make(config_of(fields), {.steps = n, .eta = 0}),
+                     {0, std::sqrt(bar), std::sqrt(1 - bar)});
+  };
+  EXPECT_LT(error(200), 0.02);
+  EXPECT_NEAR(std::log2(error(100) / error(200)), 1, 0.15);
 }
 
 // ---- Gaussian target, stochastic samplers -------------------------------------------------------------------------
 
-double deviation_reached(const std::string& name, int steps, double eta) {
-  const auto sampler =
-      find_sampler(name).make(config_of(kStableDiffusion), {.steps = steps, .eta = eta, .prediction = {}});
-  at::Generator generator = at::detail::createCPUGenerator(7);
-  const NoiseSource noise = [&](at::IntArrayRef shape) { return at::randn(shape, generator); };
-  const Step first = sampler->steps().front();
-  const Tensor x = noise({1, 1, 200, 200}) * std::hypot(first.alpha * kTargetDeviation, first.sigma);
-  const Tensor got = sampler->sample(ideal_denoiser, x, noise, nullptr);
-  EXPECT_LT(std::abs(got.mean().item<double>()), 5 * kTargetDeviation / 200);
-  return got.std().item<double>();
+struct Response {
+  double mean;       // where x_T = 1 and no noise ends
+  double deviation;  // of the end, from x_T ~ N(0, α²s² + σ²) and noise N(0, 1)
+};
+
+// Every step is linear in x and the noise on this target: the k-th number of the latent answers the k-th draw alone,
+// and the end's deviation is exact.
+Response response_of(const Sampler& sampler, const Denoiser& denoise) {
+  int64_t draws = 0;
+  const NoiseSource count = [&](at::IntArrayRef shape) { return ++draws, at::zeros(shape, at::kDouble); };
+  sampler.sample(denoise, at::zeros({1, 1, 1, 1}, at::kDouble), count, nullptr);
+  const Tensor x = at::zeros({1, 1, 1, draws + 1}, at::kDouble);
+  x[0][0][0][0] = 1;
+  int64_t k = 0;
+  const NoiseSource one_each = [&](at::IntArrayRef shape) {
+    const Tensor z = at::zeros(shape, at::kDouble);
+    z[0][0][0][++k] = 1;
+    return z;
+  };
+  const Tensor end = sampler.sample(denoise, x, one_each, nullptr);
+  const Step from = sampler.steps().front();
+  const double mean = end[0][0][0][0].item<double>(), start = std::hypot(from.alpha * kTargetDeviation, from.sigma);
+  const double noise = end.square().sum().item<double>() - mean * mean;
+  return {mean, std::sqrt(mean * mean * start * start + noise)};
 }
 
-// Every step of the ancestral chain is linear in x on this target, so the deviation it ends with is known: the variance
-// through eq. 6 and 7 of Ho et al. 2020, x0 being the ideal denoiser's.
-double deviation_of_the_chain(int steps) {
-  const double s2 = kTargetDeviation * kTargetDeviation;
-  std::vector<double> bars = {1};  // ᾱ from t = −1 on
-  double bar = 1;
-  for (int t = 0; t < 1000; ++t) {
-    const double root = std::sqrt(0.00085) + (std::sqrt(0.012) - std::sqrt(0.00085)) * t / 999;
-    bar *= 1 - root * root;
-    if (t % (1000 / steps) == 0) bars.push_back(bar);
-  }
-  double variance = bars.back() * s2 + 1 - bars.back();
-  for (std::size_t i = bars.size() - 1; i > 0; --i) {
-    const diffusion::Posterior q = diffusion::posterior(bars[i], bars[i - 1]);
-    const double x0 = std::sqrt(bars[i]) * s2 / (bars[i] * s2 + 1 - bars[i]);
-    const double factor = q.x0_coefficient * x0 + q.x_coefficient;
-    variance = factor * factor * variance + q.variance;
-  }
-  return std::sqrt(variance);
+std::unique_ptr<Sampler> stochastic(const SamplerRow& row, int n) {
+  const json fields = stable_diffusion({{"original_inference_steps", 1000}});
+  return row.make(config_of(fields), {.steps = n, .eta = row.has_eta ? std::optional(1.0) : std::nullopt});
 }
 
-// 40,000 numbers: Monte-Carlo error of a deviation 0.35 %; three of these are allowed.
-TEST(GaussianTarget, StochasticSamplersReachTheVariance) {
-  constexpr double kMonteCarlo = 3 * 0.0035 * kTargetDeviation;
-  const double chain = deviation_of_the_chain(500);
-  for (const auto& [name, eta] : {std::pair{"ddpm", 0.0}, {"ddim", 1.0}, {"euler_a", 0.0}})
-    EXPECT_NEAR(deviation_reached(name, 500, eta), chain, kMonteCarlo) << name;
-  // The chain's own error, of first order in its steps.
-  EXPECT_NEAR(chain, kTargetDeviation, 0.02 * kTargetDeviation);
-  EXPECT_LT(kTargetDeviation - deviation_of_the_chain(1000), 0.6 * (kTargetDeviation - chain));
-  EXPECT_NEAR(deviation_reached("ddim", 500, 0.5), kTargetDeviation, 0.015 * kTargetDeviation);
+// What a consistency model predicts: the end of the ODE, not the mean of x0.
+Prediction consistency(const Tensor& x, const Step& step) {
+  const Tensor x0 = x * (kTargetDeviation / std::hypot(step.alpha * kTargetDeviation, step.sigma));
+  return {x0, (x - step.alpha * x0) / step.sigma, {}};
+}
+
+// ᾱ at t = 0, where TCD ends.
+double alpha_bar_0() {
+  return diffusion::alphas_cumprod(diffusion::read_spec(config_of(stable_diffusion()), "TCDScheduler")).front();
+}
+
+// What a trajectory consistency model predicts with eta 1: the x0 and eps that DDIM's step takes to the ODE's x at t =
+// 0.
+Prediction trajectory_consistency(const Tensor& x, const Step& step) {
+  const double a0 = std::sqrt(alpha_bar_0()), s0 = std::sqrt(1 - alpha_bar_0());
+  const Tensor there =
+      x * (std::hypot(a0 * kTargetDeviation, s0) / std::hypot(step.alpha * kTargetDeviation, step.sigma));
+  const double determinant = step.alpha * s0 - step.sigma * a0;
+  return {(s0 * x - step.sigma * there) / determinant, (step.alpha * there - a0 * x) / determinant, {}};
+}
+
+Denoiser denoiser_for(const SamplerRow& row) {
+  if (row.name == "lcm") return consistency;
+  if (row.name == "tcd") return trajectory_consistency;
+  return ideal_denoiser;
+}
+
+double wanted_deviation(const SamplerRow& row) {
+  if (row.name != "tcd") return kTargetDeviation;
+  return std::hypot(std::sqrt(alpha_bar_0()) * kTargetDeviation, std::sqrt(1 - alpha_bar_0()));
+}
+
+TEST(GaussianTarget, EveryStochasticSamplerReachesTheDeviation) {
+  for (const SamplerRow& row : sampler_table()) {
+    if (!row.stochastic && !row.has_eta) continue;
+    const Denoiser denoise = denoiser_for(row);
+    const double wanted = wanted_deviation(row);
+    const double coarse = response_of(*stochastic(row, 100), denoise).deviation / wanted - 1;
+    const double fine = response_of(*stochastic(row, 400), denoise).deviation / wanted - 1;
+    std::cout << row.name << ": deviation off by " << coarse << " in 100 steps, " << fine << " in 400\n";
+    EXPECT_LT(std::abs(fine), 0.02) << row.name;
+    EXPECT_LT(std::abs(fine), std::max(std::abs(coarse) * 0.6, 0.002)) << row.name;
+  }
+}
+
+// 40,000 numbers: Monte-Carlo error of a deviation 0.35 %, of a mean 0.5 %; three of these are allowed.
+TEST(GaussianTarget, DrawnNumbersHaveTheMeanAndDeviation) {
+  for (const SamplerRow& row : sampler_table()) {
+    if (!row.stochastic && !row.has_eta) continue;
+    const Denoiser denoise = denoiser_for(row);
+    const auto sampler = stochastic(row, 60);
+    at::Generator generator = at::detail::createCPUGenerator(7);
+    const NoiseSource noise = noise_of(generator);
+    const Step from = sampler->steps().front();
+    const Tensor x = noise({1, 1, 200, 200}) * std::hypot(from.alpha * kTargetDeviation, from.sigma);
+    const Tensor end = sampler->sample(denoise, x, noise, nullptr);
+    const double expected = response_of(*sampler, denoise).deviation;
+    EXPECT_NEAR(end.mean().item<double>(), 0, 3 * 0.005 * expected) << row.name;
+    EXPECT_NEAR(end.std().item<double>(), expected, 3 * 0.0035 * expected) << row.name;
+  }
 }
 
 TEST(GaussianTarget, DdimWithEtaOneIsDdpm) {
   // Song et al. 2021, §4.1; the same noise gives the same numbers. 100 steps: the chain's stride is exact.
   std::vector<Tensor> ends;
   for (const char* name : {"ddpm", "ddim"}) {
-    const auto sampler =
-        find_sampler(name).make(config_of(kStableDiffusion), {.steps = 100, .eta = 1, .prediction = {}});
+    const auto sampler = find_sampler(name).make(config_of(stable_diffusion()), {.steps = 100, .eta = 1});
     at::Generator generator = at::detail::createCPUGenerator(3);
     const auto noise = [&](at::IntArrayRef shape) { return at::randn(shape, generator, at::kDouble); };
     ends.push_back(sampler->sample(ideal_denoiser, noise({1, 4, 3, 3}), noise, nullptr));
@@ -173,56 +247,18 @@ TEST(GaussianTarget, DdimWithEtaOneIsDdpm) {
   EXPECT_LT((ends[0] - ends[1]).abs().max().item<double>(), 1e-9);
 }
 
-// ---- schedules ----------------------------------------------------------------------------------------------------
-
-diffusion::ScheduleSpec spec_of(const json& fields) { return diffusion::read_spec(config_of(fields), "DDPMScheduler"); }
-
-TEST(Schedule, AlphaBarFallsFromOneToZero) {
-  for (const char* schedule : {"linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"}) {
-    const std::vector<double> bar = diffusion::alphas_cumprod(spec_of({{"beta_schedule", schedule}}));
-    ASSERT_EQ(bar.size(), 1000u);
-    double above = 1;
-    for (const double value : bar) {
-      EXPECT_LT(value, above) << schedule;
-      EXPECT_GT(value, 0) << schedule;
-      above = value;
+// The SDE solvers at eta 0 are the ODE solvers, in the other form where the two have one each.
+TEST(GaussianTarget, WithoutNoiseTheSdeSolversAreTheOdeSolvers) {
+  for (const auto& [sde, ode] : std::vector<std::pair<std::string, std::string>>{
+           {"euler_a", "euler"}, {"dpm2_a", "dpm2"}, {"dpm++2m_sde", "dpm++2m"}, {"dpm++3m_sde", "dpm++3m"}}) {
+    std::vector<Tensor> ends;
+    for (const std::string& name : {sde, ode}) {
+      const auto sampler = find_sampler(name).make(config_of(stable_diffusion()), {.steps = 12, .eta = 0});
+      const Tensor x = at::full({1, 1, 1, 1}, 0.7, at::kDouble) * sampler->init_scale();
+      ends.push_back(sampler->sample(consistency, x, nullptr, nullptr));
     }
+    EXPECT_NEAR(ends[0].item<double>(), ends[1].item<double>(), 1e-12) << sde;
   }
-}
-
-TEST(Schedule, CosineIsNicholAndDhariwals) {
-  // eq. 17, away from the cap: a schedule computed in whole numbers gives betas of 0.
-  const std::vector<double> bar = diffusion::alphas_cumprod(spec_of({{"beta_schedule", "squaredcos_cap_v2"}}));
-  const auto f = [](double u) { return std::pow(std::cos((u + 0.008) / 1.008 * M_PI / 2), 2); };
-  for (const int t : {0, 99, 499, 899}) EXPECT_NEAR(bar[t], f((t + 1) / 1000.0) / f(0), 1e-6) << t;
-}
-
-TEST(Schedule, ZeroTerminalSnrEndsInPureNoise) {
-  const json fields = {{"beta_start", 0.00085}, {"beta_end", 0.012}, {"beta_schedule", "scaled_linear"}};
-  json rescaled = fields;
-  rescaled["rescale_betas_zero_snr"] = true;
-  const std::vector<double> before = diffusion::alphas_cumprod(spec_of(fields));
-  const std::vector<double> after = diffusion::alphas_cumprod(spec_of(rescaled));
-  EXPECT_EQ(after.back(), 0);
-  EXPECT_NEAR(after.front(), before.front(), 1e-12);
-  const auto sampler = find_sampler("euler").make(config_of(rescaled), {.steps = 5, .eta = 0, .prediction = {}});
-  EXPECT_NEAR(sampler->init_scale(), 4096, 0.01);  // √(2²⁴ − 1)
-}
-
-TEST(Schedule, SigmaToTInvertsTheTrainingSigmas) {
-  const std::vector<double> sigmas = diffusion::training_sigmas(spec_of(json::object()));
-  for (const int t : {0, 1, 500, 998, 999}) EXPECT_NEAR(diffusion::sigma_to_t(sigmas[t], sigmas), t, 1e-9);
-  EXPECT_NEAR(diffusion::sigma_to_t(std::sqrt(sigmas[500] * sigmas[501]), sigmas), 500.5, 1e-9);
-  EXPECT_EQ(diffusion::sigma_to_t(0, sigmas), 0);
-  EXPECT_EQ(diffusion::sigma_to_t(1e9, sigmas), 999);
-}
-
-TEST(Schedule, KarrasIsEquation5) {
-  const std::vector<double> sigmas = diffusion::karras_sigmas(0.1, 10, 3);
-  const double middle = std::pow((std::pow(10, 1 / 7.0) + std::pow(0.1, 1 / 7.0)) / 2, 7);
-  EXPECT_NEAR(sigmas[0], 10, 1e-12);
-  EXPECT_NEAR(sigmas[1], middle, 1e-12);
-  EXPECT_NEAR(sigmas[2], 0.1, 1e-12);
 }
 
 }  // namespace

@@ -1,0 +1,13 @@
+#pragma once
+
+#include "diffusion/schedule.h"
+
+namespace easel::diffusion {
+
+bool walks(Schedules allowed, const std::string& schedule);
+
+// The request's schedule over the file's. Throws Error(kUsage) for what `allowed` excludes, for lists that do not fall
+// and for a number of steps the model has not.
+void set_schedule(ScheduleSpec& spec, const SamplerOptions& options, Schedules allowed);
+
+}  // namespace easel::diffusion
