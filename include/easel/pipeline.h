@@ -218,6 +218,13 @@ struct Picture {
 // Called after every network call: which one of how many.
 using OnProgress = std::function<void(int done, int total)>;
 
+// The reverse process as it was gone: what the network was shown and what it took the picture for.
+struct Trajectory {
+  int64_t every = 1;  // of the network calls; the last one is always there
+  std::vector<LabelledImage> noisy = {},
+                             predicted = {};  // x_t in the scale the network sees, and x_0, decoded: "t 981"
+};
+
 // A checkpoint's networks, loaded when they are first needed and kept for the next picture; where memory does not
 // suffice for all of them, each is freed when it is done.
 class Pipeline {
@@ -230,7 +237,8 @@ class Pipeline {
   // `request` is resolved. Not concurrent. Throws Error(kMemory) before the first step when the picture cannot fit,
   // Error(kPicture) when values are not finite even in float32, Error(kFile) for weights that are missing, misshapen or
   // damaged, Interrupted between steps.
-  Picture generate(const Request& request, const OnProgress& on_progress = {});
+  // `trajectory`, if given, is filled.
+  Picture generate(const Request& request, const OnProgress& on_progress = {}, Trajectory* trajectory = nullptr);
 
   const Checkpoint& checkpoint() const;
   const Precision& precision() const;
@@ -241,6 +249,19 @@ class Pipeline {
   struct Stages;
   std::unique_ptr<Stages> stages_;
 };
+
+// ---- the forward process ------------------------------------------------------------------------------------------
+
+struct ForwardOptions {
+  std::vector<int64_t> timesteps;  // 0 … num_train_timesteps − 1
+  uint64_t seed = 0;
+  bool latent = false;  // noise the model's latent of the picture, and decode it
+};
+
+// DDPM's forward process on a picture by a checkpoint's schedule (Ho et al. 2020, eq. 4), one noise for all timesteps.
+// Throws Error(kUsage) for timesteps the schedule does not have, and for sides the VAE cannot take.
+std::vector<LabelledImage> forward_process(const Checkpoint& checkpoint, const Precision& precision,
+                                           const Image& picture, const ForwardOptions& options);
 
 // ---- metadata -----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,12 @@ using Arguments = std::vector<std::string>;
 
 int generate(const Arguments& arguments);
 int samplers(const Arguments& arguments);
+int schedulers(const Arguments& arguments);
+int models(const Arguments& arguments);
+int tokens(const Arguments& arguments);
+int forward(const Arguments& arguments);
+int inspect(const Arguments& arguments);
+int convert(const Arguments& arguments);
 
 struct Command {
   const char* name;

@@ -43,9 +43,21 @@ int Drawing::run() {
 void Drawing::draw(const Job& job) {
   Request request = resolve(job.request, pipeline_.checkpoint(), pipeline_.precision());
   progress_.start_picture(job.index);
-  Picture picture = pipeline_.generate(request, [&](int done, int total) { progress_.step(done, total); });
+  Trajectory trajectory{.every = options_.trajectory_every};
+  Picture picture = pipeline_.generate(
+      request, [&](int done, int total) { progress_.step(done, total); }, options_.trajectory ? &trajectory : nullptr);
+  if (options_.trajectory) save_trajectory(std::move(trajectory));
   request.dtype = picture.precision.dtype_name();  // f32 after a retry
   save(job, request, std::move(picture));
+}
+
+// x_t in the upper row, x_0 as it was predicted in the lower one.
+void Drawing::save_trajectory(Trajectory trajectory) {
+  const int columns = static_cast<int>(trajectory.noisy.size());
+  std::vector<LabelledImage> cells = std::move(trajectory.noisy);
+  for (LabelledImage& cell : trajectory.predicted) cells.push_back({std::move(cell.image), "x0 at " + cell.label});
+  write_file_atomically(*options_.trajectory, encode_png(contact_sheet(cells, columns), {}), /*overwrite=*/false);
+  log::note("trajectory: " + *options_.trajectory);
 }
 
 std::string Drawing::png_of(const Picture& picture, const Request& request) {

@@ -19,6 +19,7 @@ class Drawing {
  private:
   void draw(const Job& job);
   std::string png_of(const Picture& picture, const Request& request);
+  void save_trajectory(Trajectory trajectory);
   void save(const Job& job, const Request& request, Picture picture);
   void tell(const Job& job, const Request& request, const std::filesystem::path& path, const Picture& picture,
             double save_seconds);

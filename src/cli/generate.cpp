@@ -26,9 +26,11 @@ void check_words(const Request& common, Faults& faults) {
     collect_usage_faults(faults, [&] { resolve_precision(*common.device, DtypeChoice::kF32); });
 }
 
-void check_standard_output(const GenerateOptions& options, const Plan& plan, Faults& faults) {
+void check_single_pictures(const GenerateOptions& options, const Plan& plan, Faults& faults) {
   if (options.to_standard_output && plan.size() > 1)
     faults.add("-o -: standard output takes one picture, these are " + std::to_string(plan.size()));
+  if (options.trajectory && plan.size() > 1)
+    faults.add("--trajectory: a strip shows one picture's way, these are " + std::to_string(plan.size()));
 }
 
 void tell_random_seeds(const GenerateOptions& options, const Plan& plan) {
@@ -68,7 +70,7 @@ int generate(const Arguments& arguments) {
   const int64_t files = options->to_standard_output ? 0 : plan.size();
   Outputs outputs(options->output, files, faults);
   check_words(options->common, faults);
-  check_standard_output(*options, plan, faults);
+  check_single_pictures(*options, plan, faults);
   if (!outputs.needs_checkpoint()) outputs.check_targets(facts_of, faults);
   faults.raise_if_any(ErrorKind::kUsage, "see 'easel --help'");
 

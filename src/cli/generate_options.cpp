@@ -23,7 +23,7 @@ constexpr const char* kOutputHelp =
 
 struct Options {
   std::vector<std::pair<const RequestField*, CLI::Option*>> request;
-  CLI::Option *batch_count, *output, *outdir, *threads, *progress;
+  CLI::Option *batch_count, *output, *outdir, *threads, *progress, *trajectory, *trajectory_every;
   CLI::Option *json, *quiet, *verbose, *dry_run, *overwrite, *no_metadata;
 };
 
@@ -40,6 +40,10 @@ Options add_options(CLI::App& app) {
   o.outdir = add_text(app, "--outdir", "FOLDER", "where pictures go, made if missing (default: here)", kOutputGroup);
   o.overwrite = add_switch(app, "--overwrite", "-o may replace files", kOutputGroup);
   o.no_metadata = add_switch(app, "--disable-image-metadata", "leave the settings out of the PNG", kOutputGroup);
+  o.trajectory = add_text(app, "--trajectory", "FILE",
+                          "a strip of the way from noise: x_t above, the picture it was taken for below", kOutputGroup);
+  o.trajectory_every =
+      add_text(app, "--trajectory-every", "N", "show every N-th network call of it (default: 1)", kOutputGroup);
   o.threads = add_text(app, "-t,--threads", "N", "processor threads (default: one a core)", kModelGroup);
   o.json = add_switch(app, "--json", "one JSON object a picture on standard output, not its path", kMessageGroup);
   o.progress =
@@ -121,6 +125,19 @@ void read_output(const Options& options, GenerateOptions& out, Faults& faults) {
   out.output = {};
 }
 
+void read_trajectory(const Options& options, GenerateOptions& out, Faults& faults) {
+  out.trajectory = value_of(*options.trajectory, faults);
+  const auto every = whole_number_of(*options.trajectory_every, 1, 1000, faults);
+  out.trajectory_every = every.value_or(1);
+  std::error_code error;
+  if (every && !out.trajectory) faults.add("--trajectory-every has no effect without --trajectory");
+  if (!out.trajectory) return;
+  if (out.trajectory->empty()) faults.add("--trajectory: the name is empty");
+  if (out.dry_run) faults.add("--trajectory has no effect with --dry-run");
+  if (std::filesystem::exists(*out.trajectory, error))
+    faults.add("--trajectory: " + *out.trajectory + " exists; choose another name");
+}
+
 ProgressStyle read_progress(const CLI::Option& option, Faults& faults) {
   using Row = std::pair<const char*, ProgressStyle>;
   constexpr std::array kStyles = {Row{"auto", ProgressStyle::kAuto}, Row{"bar", ProgressStyle::kBar},
@@ -157,6 +174,7 @@ std::optional<GenerateOptions> read_generate_options(const Arguments& arguments,
   out.batch_count = whole_number_of(*options.batch_count, 1, kMostPictures, faults).value_or(1);
   out.threads = static_cast<int>(whole_number_of(*options.threads, 1, kMostThreads, faults).value_or(0));
   read_output(options, out, faults);
+  read_trajectory(options, out, faults);
   read_request(options, out, faults);
   if (faults.empty() && !out.model_note.empty()) log::note(out.model_note);
   return out;

@@ -16,6 +16,8 @@ struct GenerateOptions {
   bool to_standard_output = false;  // -o -
   int threads = 0;                  // 0: libtorch's choice
   ProgressStyle progress = ProgressStyle::kAuto;
+  std::optional<std::string> trajectory;  // the strip's file
+  int64_t trajectory_every = 1;
   bool json = false, dry_run = false, image_metadata = true;
 };
 

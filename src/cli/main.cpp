@@ -14,6 +14,12 @@ const std::vector<Command>& command_table() {
   static const std::vector<Command> commands = {
       {"generate", "draw pictures; the command when none is named", generate},
       {"samplers", "list the samplers", samplers},
+      {"schedulers", "list the schedules", schedulers},
+      {"models", "list the models that are here and where others are to be had", models},
+      {"tokens", "show a prompt's tokens", tokens},
+      {"forward", "show the forward noising process on a picture", forward},
+      {"inspect", "tell what a model file is, or a picture's settings", inspect},
+      {"convert", "write a model in another form or dtype", convert},
   };
   return commands;
 }

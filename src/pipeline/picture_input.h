@@ -16,9 +16,9 @@ struct PictureOptions {
   int width = 0, height = 0;  // of what the networks see; 0: the canvas' own
   ResizeMode resize = ResizeMode::kStretch;
   bool invert_mask = false;
-  double mask_blur = 0;             // sigma in pixels of the canvas
-  std::optional<int> crop_padding;  // repaint in a crop around the mask, with so many pixels beside it
-  std::optional<std::string> outpaint;
+  double mask_blur = 0;                  // sigma in pixels of the canvas
+  std::optional<int> crop_padding = {};  // repaint in a crop around the mask, with so many pixels beside it
+  std::optional<std::string> outpaint = {};
   bool paste_back = true;
   uint64_t seed = 0;  // of the noise in outpainted margins
 };

@@ -4,6 +4,7 @@
 #include "pipeline/conditioning.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/pixel_model.h"
+#include "pipeline/trajectory.h"
 
 namespace easel {
 
@@ -59,7 +60,8 @@ struct Pipeline::Stages {
 
   Stages(Checkpoint c, Precision precision, std::optional<int64_t> limit);
   MemoryPlan plan(const Request& r);
-  Tensor sample(const Request& r, const MemoryPlan& plan, bool full, const OnProgress& on_progress, Timings& time);
+  Tensor sample(const Request& r, const MemoryPlan& plan, bool full, const OnProgress& on_progress,
+                Trajectory* trajectory, Timings& time);
   Conditioning conditioning(Model& model, const Request& r, const MemoryPlan& plan, bool full, Timings& time);
   Tensor decode(StageSet& nets, const Tensor& latent, Timings& time);
   void free_pictures_networks();
@@ -122,7 +124,7 @@ Conditioning conditional_half(const Conditioning& both) {
 
 // x, in the sampler's own scaling, moved along the sampler's steps. It computes in float32 whatever the network's
 // dtype.
-Tensor travel(const Request& r, const Stretch& stretch, Tensor x, RandomStream& stream,
+Tensor travel(const Request& r, const Stretch& stretch, Tensor x, RandomStream& stream, TrajectoryKeeper& keeper,
               const std::function<void(int, const Tensor&)>& on_step, Timings& time) {
   const UNet& unet = stretch.nets.unet(&time.load);
   const double start = now_seconds();
@@ -145,7 +147,7 @@ Tensor travel(const Request& r, const Stretch& stretch, Tensor x, RandomStream& 
     denoise = guided_between(from, to, denoise, make_denoiser(plain, prediction));
   }
   x = stretch.sampler->sample(
-      denoise, x, [&](at::IntArrayRef shape) { return stream.randn(shape); }, on_step);
+      keeper.watch(denoise), x, [&](at::IntArrayRef shape) { return stream.randn(shape); }, on_step);
   time.sample += now_seconds() - start;
   return x;
 }
@@ -154,7 +156,7 @@ Tensor travel(const Request& r, const Stretch& stretch, Tensor x, RandomStream& 
 
 // [1, L, H/F, W/F] float32.
 Tensor Pipeline::Stages::sample(const Request& r, const MemoryPlan& plan, bool full, const OnProgress& on_progress,
-                                Timings& time) {
+                                Trajectory* trajectory, Timings& time) {
   std::vector<Stretch> way;
   way.push_back({base.stages(full), make_sampler(r, checkpoint), conditioning(base, r, plan, full, time)});
   if (refiner)
@@ -162,6 +164,7 @@ Tensor Pipeline::Stages::sample(const Request& r, const MemoryPlan& plan, bool f
                    conditioning(*refiner, r, plan, full, time)});
   int total = 0, done = 0;
   for (const Stretch& stretch : way) total += static_cast<int>(stretch.sampler->steps().size());
+  TrajectoryKeeper keeper(trajectory, total);
 
   RandomStream stream(*r.seed);
   const int64_t factor = checkpoint.vae.factor();
@@ -169,13 +172,14 @@ Tensor Pipeline::Stages::sample(const Request& r, const MemoryPlan& plan, bool f
   Tensor x = (noise * way.front().sampler->init_scale()).to(base.own.precision().device);
   for (const Stretch& stretch : way) {
     x = travel(
-        r, stretch, x, stream,
+        r, stretch, x, stream, keeper,
         [&](int, const Tensor&) {
           if (on_progress) on_progress(++done, total);
         },
         time);
     if (plan.free_unet) stretch.nets.free_unet();
   }
+  keeper.finish([&](const Tensor& latent) { return decode(base.stages(full), latent, time); });
   return x;
 }
 
@@ -199,19 +203,20 @@ Pipeline::Pipeline(Checkpoint checkpoint, Precision precision, std::optional<int
 
 Pipeline::~Pipeline() = default;
 
-Picture Pipeline::generate(const Request& r, const OnProgress& on_progress) {
+Picture Pipeline::generate(const Request& r, const OnProgress& on_progress, Trajectory* trajectory) {
   const c10::InferenceMode guard;
   Stages& s = *stages_;
-  if (s.pixel) return s.pixel->generate(r, on_progress);
+  if (s.pixel) return s.pixel->generate(r, on_progress, trajectory);
   Picture picture;
   picture.precision = s.base.own.precision();
   const MemoryPlan plan = s.plan(r);
 
-  Tensor latent = s.sample(r, plan, /*full=*/false, on_progress, picture.timings);
+  Tensor latent = s.sample(r, plan, /*full=*/false, on_progress, trajectory, picture.timings);
   if (!is_finite(latent) && picture.precision.unet != at::kFloat) {
     warn_of_retry("the U-Net", picture.precision.unet);
     picture.precision.text = picture.precision.unet = at::kFloat;
-    latent = s.sample(r, plan, /*full=*/true, on_progress, picture.timings);
+    if (trajectory != nullptr) *trajectory = {.every = trajectory->every};
+    latent = s.sample(r, plan, /*full=*/true, on_progress, trajectory, picture.timings);
   }
   if (!is_finite(latent)) throw not_finite("the U-Net");
 

@@ -36,14 +36,15 @@ class PixelPipeline {
   PixelPipeline(PixelModel model, Precision precision);
 
   // As Pipeline::generate. Picture::latent is the picture itself: [1, C, H, W] float32, in about [−1, 1].
-  Picture generate(const Request& resolved, const OnProgress& on_progress = {});
+  Picture generate(const Request& resolved, const OnProgress& on_progress = {}, Trajectory* trajectory = nullptr);
 
   const PixelModel& model() const { return model_; }
   const Precision& precision() const { return precision_; }
 
  private:
   const UNet2D& unet(std::optional<UNet2D>& stage, at::ScalarType dtype, double* seconds) const;
-  Tensor sample(const Request& r, const UNet2D& unet, at::ScalarType dtype, const OnProgress& on_progress) const;
+  Tensor sample(const Request& r, const UNet2D& unet, at::ScalarType dtype, const OnProgress& on_progress,
+                Trajectory* trajectory) const;
 
   PixelModel model_;
   Precision precision_;

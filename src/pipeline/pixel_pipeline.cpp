@@ -2,6 +2,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "pipeline/pixel_model.h"
+#include "pipeline/trajectory.h"
 
 namespace easel {
 
@@ -25,8 +26,8 @@ const UNet2D& PixelPipeline::unet(std::optional<UNet2D>& stage, at::ScalarType d
 }
 
 // [1, C, H, W] float32; the sampler computes in float32 whatever the network's dtype.
-Tensor PixelPipeline::sample(const Request& r, const UNet2D& unet, at::ScalarType dtype,
-                             const OnProgress& on_progress) const {
+Tensor PixelPipeline::sample(const Request& r, const UNet2D& unet, at::ScalarType dtype, const OnProgress& on_progress,
+                             Trajectory* trajectory) const {
   const std::unique_ptr<Sampler> sampler = make_sampler(r, model_);
   const int total = static_cast<int>(sampler->steps().size());
   const Network network = [&](const Tensor& in, double t) {
@@ -35,22 +36,25 @@ Tensor PixelPipeline::sample(const Request& r, const UNet2D& unet, at::ScalarTyp
   };
   RandomStream stream(*r.seed);
   const Tensor noise = stream.randn({1, model_.unet.in_channels, *r.height, *r.width});
-  return sampler->sample(
-      make_denoiser(network, sampler->prediction()), (noise * sampler->init_scale()).to(precision_.device),
-      [&](at::IntArrayRef shape) { return stream.randn(shape); },
+  TrajectoryKeeper keeper(trajectory, total);
+  const Tensor x = sampler->sample(
+      keeper.watch(make_denoiser(network, sampler->prediction())),
+      (noise * sampler->init_scale()).to(precision_.device), [&](at::IntArrayRef shape) { return stream.randn(shape); },
       [&](int done, const Tensor&) {
         if (on_progress) on_progress(done + 1, total);
       });
+  keeper.finish([](const Tensor& pixels) { return pixels[0].to(at::kCPU).expand({3, -1, -1}); });
+  return x;
 }
 
-Picture PixelPipeline::generate(const Request& r, const OnProgress& on_progress) {
+Picture PixelPipeline::generate(const Request& r, const OnProgress& on_progress, Trajectory* trajectory) {
   const c10::InferenceMode guard;
   Picture picture;
   picture.precision = precision_;
   const auto draw = [&](std::optional<UNet2D>& stage) {
     const UNet2D& network = unet(stage, picture.precision.unet, &picture.timings.load);
     const double start = now_seconds();
-    const Tensor x = sample(r, network, picture.precision.unet, on_progress);
+    const Tensor x = sample(r, network, picture.precision.unet, on_progress, trajectory);
     picture.timings.sample += now_seconds() - start;
     return x;
   };
@@ -60,6 +64,7 @@ Picture PixelPipeline::generate(const Request& r, const OnProgress& on_progress)
     log::warn("the U-Net gave values that are not finite in " + dtype_name(picture.precision.unet) +
               "; once more in f32");
     picture.precision.unet = at::kFloat;
+    if (trajectory != nullptr) *trajectory = {.every = trajectory->every};
     x = draw(float32_);
   }
   if (!is_finite(x))

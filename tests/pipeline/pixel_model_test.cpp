@@ -41,6 +41,35 @@ json pixel_case(const std::string& key) {
 
 Precision f32() { return resolve_precision("cpu", DtypeChoice::kF32); }
 
+// Through the doors that the program uses.
+TEST(PixelModel, IsACheckpointLikeAnyOther) {
+  const TinyCheckpoints temporary;
+  const json row = pixel_cases().front();
+  const fs::path folder = write_pixel_model(temporary.root(), row, Layout::kUsual);
+  EXPECT_TRUE(draws_without_prompt(folder));
+  Pipeline pipeline(open_checkpoint(folder), f32());
+  EXPECT_EQ(pipeline.checkpoint().family->name, "ddpm");
+  Request request;
+  request.prompt = "";
+  request.seed = row.at("seed").get<uint64_t>();
+  request.steps = row.at("steps").get<int64_t>();
+  if (!row.at("eta").is_null()) request.eta = row.at("eta").get<double>();
+  const Request filled = resolve(request, pipeline.checkpoint(), f32());
+  const Tensor want =
+      open_safetensors(data("golden/pixels.safetensors"))->load(row.at("key").get<std::string>() + ".x");
+  EXPECT_LE(relative_difference(pipeline.generate(filled).latent, want), 1e-4);
+  EXPECT_EQ(model_hashes(pipeline.checkpoint(), false).model.size(), 64u);
+  EXPECT_NE(png_texts(filled, {std::string(64, 'a'), "", ""}, pipeline.checkpoint())[0].text.find("Steps: "),
+            std::string::npos);
+  request.prompt = "a cat";
+  expect_fault(
+      {"a prompt has no effect"}, [&] { resolve(request, pipeline.checkpoint(), f32()); }, ErrorKind::kUsage);
+  request.vae = "x";
+  request.model = folder.string();
+  expect_fault(
+      {"--vae has no effect"}, [&] { open_models(request); }, ErrorKind::kUsage);
+}
+
 TEST(PixelModel, PicturesEqualTheReference) {
   const TinyCheckpoints temporary;
   const SourcePtr golden = open_safetensors(data("golden/pixels.safetensors"));

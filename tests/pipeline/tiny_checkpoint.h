@@ -19,10 +19,14 @@ inline Tensors part_tensors(const std::string& model, const std::string& part, a
     VaeDecoder(shapes, VaeSpec::from_json(spec, part));
     VaeEncoder(shapes, VaeSpec::from_json(spec, part));
   }
-  if (part.starts_with("text_encoder")) ClipTextEncoder(shapes, ClipTextSpec::from_json(spec, part));
+  const bool multilingual = part == "text_encoder" && spec.contains("project_dim");
+  if (multilingual)
+    XlmRobertaEncoder(shapes, XlmRobertaSpec::from_json(spec, part));
+  else if (part.starts_with("text_encoder"))
+    ClipTextEncoder(shapes, ClipTextSpec::from_json(spec, part));
   Tensors tensors;
   for (const auto& [name, shape] : shapes.binding().asked) {
-    const std::string key = published_key(part, name);
+    const std::string key = multilingual ? name : published_key(part, name);
     tensors.emplace_back(key, random_weight(part + "/" + key, shape, 0).to(dtype));
   }
   return tensors;
@@ -78,6 +82,7 @@ class TinyCheckpoints {
     for (const char* name : {"tokenizer", "tokenizer_2"}) {
       if (!fs::exists(folder / name)) continue;
       own = true;
+      if (fs::exists(folder / name / "sentencepiece.bpe.model")) continue;
       for (const char* file : {"vocab.json", "merges.txt"}) fs::create_symlink(published / file, folder / name / file);
     }
     if (!own) fs::create_directory_symlink(published, folder / "tokenizer");
