@@ -34,6 +34,9 @@ class WeightSource {
   virtual void drop_pages(const std::string& name) const { (void)name; }
   // The name that `name` has in the file, for messages.
   virtual std::string stored_name(const std::string& name) const { return name; }
+  // What a file says of itself in words: safetensors' `__metadata__`; of a torch file the numbers and words beside its
+  // tensors ("global_step": "875000").
+  virtual std::map<std::string, std::string> metadata() const { return {}; }
   // The weights files that are read; empty for what is no file.
   virtual std::vector<std::filesystem::path> files() const { return {}; }
   // For messages: the file or folder the tensors come from.
@@ -47,14 +50,20 @@ using SourcePtr = std::shared_ptr<const WeightSource>;
 // Eight-bit floats are known but load() refuses them. Throws Error(kFile) naming file and tensor.
 SourcePtr open_safetensors(const std::filesystem::path& file);
 
+// A PyTorch checkpoint: the zip form and the stream that torch before 1.6 wrote, read by a closed list of opcodes and
+// globals: nothing is run, anything else is refused by name. Of {"state_dict": {…}, …} the state dict's tensors alone,
+// of other dicts all tensors by dotted keys ("string_to_param.*"). load() is contiguous: strided views are copied.
+// Throws Error(kFile) naming file, byte or tensor.
+SourcePtr open_torch_file(const std::filesystem::path& file);
+
+// Either of the two, by its content; the name's extension says nothing. Throws Error(kFile).
+SourcePtr open_weights_file(const std::filesystem::path& file);
+
 // One part of a diffusers folder (`unet`, `vae`, `text_encoder`): the safetensors file `stem`.safetensors, its shards
 // by `stem`.safetensors.index.json, or the `.fp16.` variant (used, with a note, when it is the only one; preferred when
-// `prefer_half`). `.non_ema.` files are passed over. Throws Error(kFile) saying what was looked for and what is there.
+// `prefer_half`); where there is none, the `.bin` file or its shards. `.non_ema.` files are passed over. Throws
+// Error(kFile) saying what was looked for and what is there.
 SourcePtr open_part(const std::filesystem::path& folder, const std::string& stem, bool prefer_half);
-
-// A view of `base` in which our name N is stored as map(N). Only our names are seen: what else is in `base` is for the
-// caller to account for. Names that `base` lacks may be listed; they have no info().
-SourcePtr renamed(SourcePtr base, std::vector<std::pair<std::string, std::string>> ours_to_stored);
 
 // A view of `base` in which `prefix` ("text_model.") is taken off the names that begin with it; others keep their name,
 // so files saved with and without the prefix look alike and no tensor is lost sight of. Throws Error(kFile) where two
@@ -69,20 +78,90 @@ SourcePtr random_source(std::string part, uint32_t seed, at::ScalarType dtype);
 // The rule itself: the float32 tensor of key ("unet/conv_in.weight") and shape.
 Tensor random_weight(const std::string& key, at::IntArrayRef shape, uint32_t seed);
 
+// Tensors held in memory, each name once.
+SourcePtr tensor_source(const std::vector<std::pair<std::string, Tensor>>& tensors, std::string describe);
+
+// All tensors of several sources. Throws Error(kFile) for a name that is in two of them.
+SourcePtr joined(std::vector<SourcePtr> sources);
+
+// The tensors of `base` that `keep` accepts.
+SourcePtr filtered(SourcePtr base, const std::function<bool(const std::string&)>& keep);
+
+using Metadata = std::map<std::string, std::string>;
+
 // Writes a safetensors file that appears whole or not at all, with the order of data (widest dtype first, then by name:
-// every tensor aligned) and the metadata {"format": "pt"} of the reference's torch writer. Throws Error(kFile) with the
-// system's reason.
+// every tensor aligned) and the metadata {"format": "pt"} of the reference's torch writer, `more` beside it. Tensors
+// are loaded, converted and written one at a time, and their pages dropped: memory holds the largest. `dtype`: of the
+// floating-point tensors, as stored where it is not given. Throws Error(kFile) with the system's reason, and for a
+// tensor with values beyond the dtype's range; Interrupted between tensors.
+void write_safetensors(const std::filesystem::path& file, const WeightSource& tensors,
+                       std::optional<at::ScalarType> dtype = {}, const Metadata& more = {});
 void write_safetensors(const std::filesystem::path& file, const std::vector<std::pair<std::string, Tensor>>& tensors);
 
-// ---- names --------------------------------------------------------------------------------------------------------
+// ---- layouts: what a weights file is, and its names ---------------------------------------------------------------
 
-// The name of a tensor in an LDM single file of Stable Diffusion 1.x. `part`: unet, vae or text_encoder; `ours`: the
-// diffusers key, or the published text encoder's with `text_model.`; `config`: the U-Net's or the VAE's config.json,
-// for LDM numbers the blocks of all levels in one row.
-std::string ldm_key(std::string_view part, const std::string& ours, const json& config);
+enum class FileKind {
+  kCheckpoint,  // a single file: U-Net and at least one part more
+  kUNet,
+  kVae,
+  kTextEncoder,
+  kLora,
+  kTextualInversion,
+  kControlNet,
+  kOther,  // what Easel has no use for; FileIdentity::title names it where it is known
+};
 
-// Accepts tensors that published files carry and no network reads: EMA copies, the training schedule's buffers,
-// position_ids, CLIP's logit_scale and text_projection.
+enum class Naming {
+  kDiffusers,  // diffusers' and transformers' names
+  kLdm,        // CompVis' latent-diffusion
+  kOpenClip,   // OpenCLIP's text tower: q, k, v stacked in one tensor
+};
+
+// One part of a model in a file.
+struct FilePart {
+  std::string name;    // diffusers' folder: unet, vae, text_encoder, text_encoder_2
+  std::string prefix;  // of its tensors in the file
+  Naming naming;
+};
+
+struct FileIdentity {
+  FileKind kind = FileKind::kOther;
+  std::string title;            // "Stable Diffusion XL base, inpainting"
+  std::string family;           // sd1, sd2, sdxl, sdxl-refiner; empty where names and shapes do not tell
+  std::string spec;             // models/specs/NAME: the configs that the file lacks; empty with the family
+  std::vector<FilePart> parts;  // of checkpoints, U-Nets, VAEs and text encoders
+  int64_t in_channels = 0;      // the U-Net's: 4, 9 (inpainting), 8 (instruct-pix2pix); 0: there is none
+  std::string prediction;       // the U-Net's: eps, v; empty: there is none
+  std::string prediction_reason;
+  bool prediction_assumed = false;  // nothing in the file says so
+  bool zero_snr = false;            // trained with zero terminal SNR (`ztsnr`)
+
+  const FilePart* part(std::string_view name) const;  // null where the file lacks it
+};
+
+// From names, shapes and metadata, read in one table. No tensor is read but a number `global_step`.
+FileIdentity identify(const WeightSource& file);
+
+// A view of one part of a file under the names of its diffusers folder (text encoders with `text_model.`): LDM's names
+// renamed, OpenCLIP's q, k, v split, its text_projection transposed, without a copy of what is large. `config`: the
+// U-Net's or the VAE's config.json, for LDM numbers the blocks of all levels in one row. Tensors of the part that have
+// no counterpart are seen under their stored names.
+SourcePtr as_diffusers(SourcePtr file, const FilePart& part, const json& config);
+
+// The other way: a part of a diffusers folder as it is stored in a single file. Throws Error(kFile) for tensors that
+// have no name there.
+SourcePtr as_single_file(SourcePtr folder_part, const FilePart& part, const json& config);
+
+// The parts of a family's single file, in its own naming.
+const std::vector<FilePart>& single_file_parts(std::string_view family);
+
+// A single file cannot hold configs; those that `easel convert` writes carry the folder's in their metadata, as
+// {"unet": {…}, "scheduler": {…}, "model_index": {…}, …}. Throws Error(kFile) when they are damaged.
+inline constexpr const char* kConfigsKey = "easel.configs";
+std::optional<json> embedded_configs(const WeightSource& file);
+
+// Accepts tensors that published files carry and no network reads: EMA copies, the training schedule's buffers, an
+// autoencoder's training losses, markers of the prediction type, position_ids, CLIP's logit_scale and text_projection.
 bool is_known_extra(const std::string& name);
 
 // ---- binding ------------------------------------------------------------------------------------------------------

@@ -1,148 +1,210 @@
-// diffusers' names → those of CompVis' latent-diffusion, whose SD1.x checkpoints are single files
-// (scripts/convert_original_stable_diffusion_to_diffusers.py in diffusers goes the other way).
-#include <algorithm>
-#include <array>
-
-#include "easel/weights.h"
+// The names of CompVis' latent-diffusion (SD1.x), Stability's generative-models (SD2.x, SDXL) and OpenCLIP;
+// diffusers/loaders/single_file_utils.py goes one of the two ways.
+#include "weights/key_map.h"
 
 namespace easel {
 
 namespace {
 
-using Names = std::map<std::string, std::string>;
-
-const Names kUNetRoot = {{"time_embedding.linear_1", "time_embed.0"},
-                         {"time_embedding.linear_2", "time_embed.2"},
-                         {"conv_in", "input_blocks.0.0"},
-                         {"conv_norm_out", "out.0"},
-                         {"conv_out", "out.2"}};
-const Names kUNetResnet = {{"norm1", "in_layers.0"},  {"conv1", "in_layers.2"},  {"time_emb_proj", "emb_layers.1"},
-                           {"norm2", "out_layers.0"}, {"conv2", "out_layers.3"}, {"conv_shortcut", "skip_connection"}};
-const Names kVaeResnet = {
-    {"norm1", "norm1"}, {"conv1", "conv1"}, {"norm2", "norm2"}, {"conv2", "conv2"}, {"conv_shortcut", "nin_shortcut"}};
-const Names kVaeAttention = {
-    {"group_norm", "norm"}, {"to_q", "q"}, {"to_k", "k"}, {"to_v", "v"}, {"to_out.0", "proj_out"}};
-
-const std::string& look_up(const Names& names, const std::string& ours) {
-  const auto found = names.find(ours);
-  TORCH_CHECK(found != names.end(), "no LDM name for ", ours);
-  return found->second;
-}
-
-// The words of a module's name between its dots.
-class Words {
- public:
-  explicit Words(const std::string& module) {
-    for (std::size_t begin = 0; begin <= module.size();) {
-      const std::size_t end = std::min(module.find('.', begin), module.size());
-      words_.push_back(module.substr(begin, end - begin));
-      begin = end + 1;
-    }
-  }
-  // Empty beyond the last one.
-  std::string operator[](std::size_t i) const { return i < words_.size() ? words_[i] : ""; }
-  int64_t number(std::size_t i) const {
-    const std::string word = (*this)[i];
-    TORCH_CHECK(!word.empty() && word.find_first_not_of("0123456789") == std::string::npos, "no LDM name: ", from(0));
-    return std::stoll(word);
-  }
-  std::string from(std::size_t i) const {
-    std::string rest = (*this)[i];
-    while (++i < words_.size()) rest += "." + words_[i];
-    return rest;
-  }
-
- private:
-  std::vector<std::string> words_;
-};
-
 std::string dotted(const std::string& block, int64_t index) { return block + "." + std::to_string(index); }
 
-// A ResNet block is slot 0 of its LDM block; the transformer beside it slot 1, with the names inside unchanged.
-std::string unet_layer(const std::string& block, const std::string& kind, const std::string& tail) {
-  if (kind == "resnets") return block + ".0." + look_up(kUNetResnet, tail);
-  TORCH_CHECK(kind == "attentions", "no LDM name for ", kind, " in ", block);
-  return block + ".1." + tail;
+const json& field(const json& config, const char* name) {
+  const auto found = config.find(name);
+  if (found == config.end() || found->is_null())
+    throw Error(ErrorKind::kFile,
+                std::string("config.json: ") + name + " is missing, so the blocks cannot be numbered");
+  return *found;
 }
 
-// LDM counts the blocks of all levels in one row: per level its layers, then its resampler. Up, the resampler has no
-// block of its own: it is the last slot of the level's last layer.
-std::string unet_module(const std::string& module, const json& config) {
-  if (const auto root = kUNetRoot.find(module); root != kUNetRoot.end()) return root->second;
-  const Words words(module);
-  if (words[0] == "mid_block") {  // resnets.0, attentions.0, resnets.1
-    if (words[1] == "attentions") return "middle_block.1." + words.from(3);
-    return dotted("middle_block", 2 * words.number(2)) + "." + look_up(kUNetResnet, words.from(3));
-  }
-  const int64_t level = words.number(1), index = words.number(3);
-  const int64_t layers = config.at("layers_per_block").get<int64_t>();
-  if (words[0] == "down_blocks") {
-    const int64_t first = 1 + level * (layers + 1);  // block 0 is conv_in
-    if (words[2] == "downsamplers") return dotted("input_blocks", first + layers) + ".0.op";
-    return unet_layer(dotted("input_blocks", first + index), words[2], words.from(4));
-  }
-  TORCH_CHECK(words[0] == "up_blocks", "no LDM name for ", module);
-  const int64_t first = level * (layers + 1);
-  if (words[2] == "upsamplers") {
-    const auto type = config.at("up_block_types").at(static_cast<std::size_t>(level)).get<std::string>();
-    return dotted("output_blocks", first + layers) + (type.starts_with("CrossAttn") ? ".2.conv" : ".1.conv");
-  }
-  return unet_layer(dotted("output_blocks", first + index), words[2], words.from(4));
+// One number for all levels, or a list.
+std::vector<int64_t> layers_per_level(const json& config, std::size_t levels) {
+  const json& layers = field(config, "layers_per_block");
+  if (!layers.is_array()) return std::vector<int64_t>(levels, layers.get<int64_t>());
+  auto list = layers.get<std::vector<int64_t>>();
+  if (list.size() != levels)
+    throw Error(ErrorKind::kFile, "config.json: layers_per_block lists " + std::to_string(list.size()) +
+                                      " levels, block_out_channels " + std::to_string(levels));
+  return list;
 }
 
-// LDM numbers the decoder's levels from the finest.
-std::string vae_module(const std::string& module, const json& config) {
-  const Words words(module);
-  const std::string side = words[0] + ".";  // encoder, decoder
-  if (words[1] == "conv_norm_out") return side + "norm_out";
-  if (words[1] == "mid_block") {
-    if (words[2] == "attentions") return side + "mid.attn_1." + look_up(kVaeAttention, words.from(4));
-    return side + "mid.block_" + std::to_string(words.number(3) + 1) + "." + look_up(kVaeResnet, words.from(4));
-  }
-  const bool down = words[1] == "down_blocks";
-  if (!down && words[1] != "up_blocks") return module;  // conv_in, conv_out, quant_conv, post_quant_conv
-  const auto levels = static_cast<int64_t>(config.at("block_out_channels").size());
-  const int64_t level = down ? words.number(2) : levels - 1 - words.number(2);
-  const std::string block = dotted(side + (down ? "down" : "up"), level);
-  if (words[3] != "resnets") return block + (down ? ".downsample.conv" : ".upsample.conv");
-  return dotted(block + ".block", words.number(4)) + "." + look_up(kVaeResnet, words.from(5));
+bool has_attention(const json& config, const char* types, std::size_t level) {
+  return field(config, types).at(level).get<std::string>().starts_with("CrossAttn");
+}
+
+bool is_set(const json& config, const char* name) {
+  const auto found = config.find(name);
+  return found != config.end() && !found->is_null();
 }
 
 }  // namespace
 
-std::string ldm_key(std::string_view part, const std::string& ours, const json& config) {
-  if (part == "text_encoder") return "cond_stage_model.transformer." + ours;
-  const std::size_t dot = ours.rfind('.');
-  TORCH_CHECK(dot != std::string::npos, "no LDM name for ", ours);
-  const std::string module = ours.substr(0, dot), leaf = ours.substr(dot);  // ".weight", ".bias"
-  if (part == "unet") return "model.diffusion_model." + unet_module(module, config) + leaf;
-  TORCH_CHECK(part == "vae", "no LDM names for ", part);
-  return "first_stage_model." + vae_module(module, config) + leaf;
+KeyMap::Inside::Inside(const Names& names, Names old) : ours_to_theirs(names), old_spellings(std::move(old)) {
+  for (const auto& [ours, theirs] : names) theirs_to_ours.emplace(theirs, ours);
 }
 
-bool is_known_extra(const std::string& name) {
-  // LatentDiffusion.register_schedule and LitEma (CompVis), k-diffusion's denoiser.
-  static const std::set<std::string> kBuffers = {"alphas_cumprod",
-                                                 "alphas_cumprod_prev",
-                                                 "betas",
-                                                 "denoiser.log_sigmas",
-                                                 "denoiser.sigmas",
-                                                 "log_one_minus_alphas_cumprod",
-                                                 "logvar",
-                                                 "lvlb_weights",
-                                                 "posterior_log_variance_clipped",
-                                                 "posterior_mean_coef1",
-                                                 "posterior_mean_coef2",
-                                                 "posterior_variance",
-                                                 "scale_factor",
-                                                 "sqrt_alphas_cumprod",
-                                                 "sqrt_one_minus_alphas_cumprod",
-                                                 "sqrt_recip_alphas_cumprod",
-                                                 "sqrt_recipm1_alphas_cumprod"};
-  static constexpr std::array kLeaves = {"position_ids", "logit_scale", "text_projection", "text_projection.weight"};
-  if (kBuffers.contains(name) || name.starts_with("model_ema.")) return true;
-  return std::any_of(kLeaves.begin(), kLeaves.end(),
-                     [&](const std::string& leaf) { return name == leaf || name.ends_with("." + leaf); });
+const KeyMap::Inside& KeyMap::unet_resnet() {
+  static const Inside inside({{"norm1", "in_layers.0"},
+                              {"conv1", "in_layers.2"},
+                              {"time_emb_proj", "emb_layers.1"},
+                              {"norm2", "out_layers.0"},
+                              {"conv2", "out_layers.3"},
+                              {"conv_shortcut", "skip_connection"}});
+  return inside;
+}
+
+const KeyMap::Inside& KeyMap::vae_resnet() {
+  static const Inside inside({{"norm1", "norm1"},
+                              {"conv1", "conv1"},
+                              {"norm2", "norm2"},
+                              {"conv2", "conv2"},
+                              {"conv_shortcut", "nin_shortcut"}});
+  return inside;
+}
+
+const KeyMap::Inside& KeyMap::vae_attention() {
+  static const Inside inside(
+      {{"group_norm", "norm"}, {"to_q", "q"}, {"to_k", "k"}, {"to_v", "v"}, {"to_out.0", "proj_out"}},
+      {{"query", "q"}, {"key", "k"}, {"value", "v"}, {"proj_attn", "proj_out"}});
+  return inside;
+}
+
+const KeyMap::Inside& KeyMap::open_clip_layer() {
+  static const Inside inside({{"layer_norm1", "ln_1"},
+                              {"layer_norm2", "ln_2"},
+                              {"mlp.fc1", "mlp.c_fc"},
+                              {"mlp.fc2", "mlp.c_proj"},
+                              {"self_attn.out_proj", "attn.out_proj"}});
+  return inside;
+}
+
+void KeyMap::add(std::string ours, std::string theirs, const Inside* inside) {
+  const Module module = {ours, theirs, inside};
+  TORCH_CHECK(by_ours_.emplace(std::move(ours), module).second, "two LDM names for ", module.ours);
+  TORCH_CHECK(by_theirs_.emplace(std::move(theirs), module).second, "two names for LDM's ", module.theirs);
+}
+
+// LDM counts the blocks of all levels in one row: per level its layers, then its resampler. In a block, the ResNet is
+// slot 0 and the transformer slot 1. Up, the resampler has no block of its own: it is the last slot of the level's
+// last.
+KeyMap KeyMap::unet(const json& config) {
+  KeyMap map;
+  map.add("time_embedding.linear_1", "time_embed.0");
+  map.add("time_embedding.linear_2", "time_embed.2");
+  const bool text_time = is_set(config, "addition_embed_type"), classes = is_set(config, "class_embed_type");
+  for (const auto& [ours, used] : {std::pair("add_embedding", text_time), {"class_embedding", classes && !text_time}}) {
+    if (!used) continue;
+    map.add(std::string(ours) + ".linear_1", "label_emb.0.0");
+    map.add(std::string(ours) + ".linear_2", "label_emb.0.2");
+  }
+  map.add("conv_in", "input_blocks.0.0");
+  map.add("conv_norm_out", "out.0");
+  map.add("conv_out", "out.2");
+  map.add("mid_block.resnets.0", "middle_block.0", &unet_resnet());
+  map.add("mid_block.attentions.0", "middle_block.1");
+  map.add("mid_block.resnets.1", "middle_block.2", &unet_resnet());
+
+  const std::size_t levels = field(config, "block_out_channels").size();
+  const std::vector<int64_t> layers = layers_per_level(config, levels);
+  const auto add_layer = [&](const std::string& ours, int64_t index, const std::string& theirs, bool attention) {
+    map.add(dotted(ours + ".resnets", index), theirs + ".0", &unet_resnet());
+    if (attention) map.add(dotted(ours + ".attentions", index), theirs + ".1");
+  };
+  for (std::size_t level = 0, block = 1; level < levels; ++level) {
+    const std::string ours = "down_blocks." + std::to_string(level);
+    const bool attention = has_attention(config, "down_block_types", level);
+    for (int64_t i = 0; i < layers[level]; ++i) add_layer(ours, i, dotted("input_blocks", block++), attention);
+    if (level + 1 < levels) map.add(ours + ".downsamplers.0.conv", dotted("input_blocks", block++) + ".0.op");
+  }
+  for (std::size_t level = 0, block = 0; level < levels; ++level) {  // coarsest first
+    const std::string ours = "up_blocks." + std::to_string(level);
+    const bool attention = has_attention(config, "up_block_types", level);
+    for (int64_t i = 0; i <= layers[levels - 1 - level]; ++i)
+      add_layer(ours, i, dotted("output_blocks", block++), attention);
+    if (level + 1 < levels)
+      map.add(ours + ".upsamplers.0.conv", dotted("output_blocks", block - 1) + (attention ? ".2.conv" : ".1.conv"));
+  }
+  return map;
+}
+
+// LDM numbers the decoder's levels from the finest.
+KeyMap KeyMap::vae(const json& config) {
+  KeyMap map;
+  map.add("quant_conv", "quant_conv");
+  map.add("post_quant_conv", "post_quant_conv");
+  const auto levels = static_cast<int64_t>(field(config, "block_out_channels").size());
+  const int64_t layers = config.value("layers_per_block", int64_t{1});
+  for (const std::string side : {"encoder", "decoder"}) {
+    map.add(side + ".conv_in", side + ".conv_in");
+    map.add(side + ".conv_norm_out", side + ".norm_out");
+    map.add(side + ".conv_out", side + ".conv_out");
+    map.add(side + ".mid_block.resnets.0", side + ".mid.block_1", &vae_resnet());
+    map.add(side + ".mid_block.attentions.0", side + ".mid.attn_1", &vae_attention());
+    map.add(side + ".mid_block.resnets.1", side + ".mid.block_2", &vae_resnet());
+    const bool down = side == "encoder";
+    for (int64_t level = 0; level < levels; ++level) {
+      const std::string ours = dotted(side + (down ? ".down_blocks" : ".up_blocks"), level);
+      const std::string theirs = dotted(side + (down ? ".down" : ".up"), down ? level : levels - 1 - level);
+      for (int64_t i = 0; i < layers + (down ? 0 : 1); ++i)
+        map.add(dotted(ours + ".resnets", i), dotted(theirs + ".block", i), &vae_resnet());
+      if (level + 1 < levels)
+        map.add(ours + (down ? ".downsamplers.0.conv" : ".upsamplers.0.conv"),
+                theirs + (down ? ".downsample.conv" : ".upsample.conv"));
+    }
+  }
+  return map;
+}
+
+KeyMap KeyMap::open_clip(int64_t layers) {
+  KeyMap map;
+  map.add("text_model.embeddings.token_embedding", "token_embedding");
+  map.add("text_model.embeddings.position_embedding.weight", "positional_embedding");
+  map.add("text_model.final_layer_norm", "ln_final");
+  map.add("text_projection.weight", "text_projection");
+  for (int64_t i = 0; i < layers; ++i)
+    map.add(dotted("text_model.encoder.layers", i), dotted("transformer.resblocks", i), &open_clip_layer());
+  return map;
+}
+
+namespace {
+
+// "weight" of "conv1.weight", with its dot.
+std::size_t leaf_of(const std::string& name) { return std::min(name.rfind('.'), name.size()); }
+
+// Splits `name` at the longest begin, up to a dot or the end, that `modules` knows.
+template <class Modules>
+auto module_of(const Modules& modules, const std::string& name) {
+  for (std::size_t end = name.size(); end != std::string::npos && end > 0; end = name.rfind('.', end - 1)) {
+    const auto found = modules.find(name.substr(0, end));
+    if (found != modules.end()) return std::pair(&found->second, name.substr(end));
+  }
+  return std::pair<const typename Modules::mapped_type*, std::string>(nullptr, "");
+}
+
+// `tail`: what follows the module's name, with its dot (".conv1.weight").
+std::optional<std::string> translated(const std::string& module, const std::string& tail,
+                                      std::initializer_list<const std::map<std::string, std::string>*> tables) {
+  const std::size_t leaf = leaf_of(tail);
+  if (leaf == 0 || tail.empty()) return std::nullopt;
+  for (const auto* names : tables) {
+    const auto found = names->find(tail.substr(1, leaf - 1));
+    if (found != names->end()) return module + "." + found->second + tail.substr(leaf);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<std::string> KeyMap::theirs(const std::string& name) const {
+  const auto [module, tail] = module_of(by_ours_, name);
+  if (!module) return std::nullopt;
+  if (!module->inside) return module->theirs + tail;
+  return translated(module->theirs, tail, {&module->inside->ours_to_theirs, &module->inside->old_spellings});
+}
+
+std::optional<std::string> KeyMap::ours(const std::string& name) const {
+  const auto [module, tail] = module_of(by_theirs_, name);
+  if (!module) return std::nullopt;
+  return module->inside ? translated(module->ours, tail, {&module->inside->theirs_to_ours}) : module->ours + tail;
 }
 
 }  // namespace easel

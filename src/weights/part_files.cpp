@@ -16,13 +16,17 @@ struct Form {
   bool sharded, half;
 };
 
-// In the order of preference.
+// In the order of preference: safetensors first, which cost nothing to open.
 std::vector<Form> forms_of(const std::string& stem, bool prefer_half) {
   std::vector<Form> forms;
-  for (const bool half : {prefer_half, !prefer_half}) {
-    const std::string variant = half ? ".fp16" : "";
-    forms.push_back({stem + variant + ".safetensors", /*sharded=*/false, half});
-    forms.push_back({stem + ".safetensors.index" + variant + ".json", /*sharded=*/true, half});
+  for (const bool safetensors : {true, false}) {
+    const std::string end = safetensors ? ".safetensors" : ".bin";
+    const std::string begin = !safetensors && stem == "model" ? "pytorch_model" : stem;  // transformers' name for it
+    for (const bool half : {prefer_half, !prefer_half}) {
+      const std::string variant = half ? ".fp16" : "";
+      forms.push_back({begin + variant + end, /*sharded=*/false, half});
+      forms.push_back({begin + end + ".index" + variant + ".json", /*sharded=*/true, half});
+    }
   }
   return forms;
 }
@@ -42,7 +46,8 @@ std::vector<std::string> files_in(const fs::path& folder) {
   return names;
 }
 
-std::string listed(const std::vector<std::string>& names) {
+// At most ten.
+std::string listed_briefly(const std::vector<std::string>& names) {
   constexpr std::size_t kShown = 10;
   std::string text;
   for (std::size_t i = 0; i < names.size() && i < kShown; ++i) text += (i ? ", " : "") + names[i];
@@ -51,18 +56,13 @@ std::string listed(const std::vector<std::string>& names) {
 }
 
 [[noreturn]] void fail_without_weights(const fs::path& folder, const std::vector<Form>& forms) {
-  std::vector<std::string> looked_for, binaries;
+  std::vector<std::string> looked_for;
   for (const Form& form : forms) looked_for.push_back(form.file);
   const std::vector<std::string> there = files_in(folder);
-  std::copy_if(there.begin(), there.end(), std::back_inserter(binaries),
-               [](const std::string& name) { return name.ends_with(".bin"); });
-  if (!binaries.empty()) {
-    throw Error(ErrorKind::kFile, folder.string() + ": weights only as " + listed(binaries) + ", which cannot be read",
-                "get the .safetensors files of the same model");
-  }
-  throw Error(ErrorKind::kFile,
-              folder.string() + ": no weights: looked for " + listed(looked_for) + "; there is " + listed(there),
-              "get this part of the model again");
+  throw Error(
+      ErrorKind::kFile,
+      folder.string() + ": no weights: looked for " + easel::listed(looked_for) + "; there is " + listed_briefly(there),
+      "get this part of the model again");
 }
 
 // A run opens a part more than once; what is said of it is said once.
@@ -81,7 +81,7 @@ SourcePtr open_part(const fs::path& folder, const std::string& stem, bool prefer
   if (form == forms.end()) fail_without_weights(folder, forms);
   const fs::path file = folder / form->file;
   if (form->half && !prefer_half) note_once(file.string() + ": used, for there is no full-precision variant");
-  return form->sharded ? open_sharded(file) : open_safetensors(file);
+  return form->sharded ? open_sharded(file) : open_weights_file(file);
 }
 
 }  // namespace easel

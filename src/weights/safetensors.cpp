@@ -47,7 +47,8 @@ class SafetensorsFile : public WeightSource {
   explicit SafetensorsFile(const fs::path& path) : path_(path), file_(MappedFile::open(path)) {
     const auto [header, data] = split(file_->bytes(), path.string());
     data_ = data;
-    tensors_ = parse_safetensors_header(header, data.size(), path.string());
+    SafetensorsHeader parsed = parse_safetensors_header(header, data.size(), path.string());
+    tensors_ = std::move(parsed.tensors), metadata_ = std::move(parsed.metadata);
   }
 
   std::vector<std::string> names() const override {
@@ -78,6 +79,7 @@ class SafetensorsFile : public WeightSource {
   }
 
   void drop_pages(const std::string& name) const override { file_->drop_pages(bytes_of(tensors_.at(name))); }
+  std::map<std::string, std::string> metadata() const override { return metadata_; }
   std::vector<fs::path> files() const override { return {path_}; }
   std::string describe() const override { return path_.string(); }
 
@@ -105,6 +107,7 @@ class SafetensorsFile : public WeightSource {
   std::shared_ptr<const MappedFile> file_;
   std::string_view data_;
   StoredTensors tensors_;
+  std::map<std::string, std::string> metadata_;
 };
 
 }  // namespace

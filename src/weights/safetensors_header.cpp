@@ -25,12 +25,13 @@ struct Where {
 // json object would hide.
 class HeaderReader : public json::json_sax_t {
  public:
-  HeaderReader(Where where, StoredTensors& tensors) : where_(where), tensors_(tensors) {}
+  HeaderReader(Where where, SafetensorsHeader& header)
+      : where_(where), tensors_(header.tensors), metadata_(header.metadata) {}
 
   bool key(std::string& word) override {
     if (state_ == State::kTensors) {
       name_ = std::move(word);
-    } else if (state_ == State::kFields) {
+    } else if (state_ == State::kFields || state_ == State::kMetadata) {
       field_ = std::move(word);
     }
     return true;
@@ -69,7 +70,10 @@ class HeaderReader : public json::json_sax_t {
   }
 
   bool string(std::string& value) override {
-    if (state_ == State::kMetadata) return true;
+    if (state_ == State::kMetadata) {
+      metadata_.emplace(field_, std::move(value));
+      return true;
+    }
     if (state_ != State::kFields || field_ != "dtype") unexpected("a string");
     if (tensor_.dtype) fail("dtype is given twice");
     tensor_.dtype = find_stored_dtype(value);
@@ -149,6 +153,7 @@ class HeaderReader : public json::json_sax_t {
 
   Where where_;
   StoredTensors& tensors_;
+  std::map<std::string, std::string>& metadata_;
   State state_ = State::kStart;
   std::string name_, field_;
   StoredTensor tensor_;
@@ -211,17 +216,17 @@ void check_cover(const Where& where, const StoredTensors& tensors, uint64_t data
 
 }  // namespace
 
-StoredTensors parse_safetensors_header(std::string_view header, uint64_t data_size, const std::string& file) {
+SafetensorsHeader parse_safetensors_header(std::string_view header, uint64_t data_size, const std::string& file) {
   const Where where{file};
   // The parser takes a NUL for the end of its input and would not see what follows.
   if (const std::size_t nul = header.find('\0'); nul != std::string_view::npos)
     where.fail(nullptr, "not JSON at byte " + std::to_string(nul + 1));
-  StoredTensors tensors;
-  HeaderReader reader(where, tensors);
+  SafetensorsHeader found;
+  HeaderReader reader(where, found);
   json::sax_parse(header.begin(), header.end(), &reader);
-  for (const auto& [name, tensor] : tensors) check_range(where, name, tensor, data_size);
-  check_cover(where, tensors, data_size);
-  return tensors;
+  for (const auto& [name, tensor] : found.tensors) check_range(where, name, tensor, data_size);
+  check_cover(where, found.tensors, data_size);
+  return found;
 }
 
 }  // namespace easel

@@ -7,6 +7,7 @@
 
 #include "easel/weights.h"
 #include "weights/dtypes.h"
+#include "weights/finite.h"
 
 namespace easel {
 
@@ -16,18 +17,24 @@ namespace {
 
 struct Item {
   std::string name;
-  Tensor data;  // contiguous, on the CPU
-  const StoredDtype* dtype;
+  TensorInfo info;           // as it is written
+  const StoredDtype* dtype;  // of info
+  int64_t bytes() const { return c10::multiply_integers(info.shape) * dtype->width; }
 };
 
-std::vector<Item> in_file_order(const std::vector<std::pair<std::string, Tensor>>& tensors) {
+bool is_converted(at::ScalarType stored, std::optional<at::ScalarType> dtype) {
+  return dtype && stored != *dtype && c10::isFloatingType(stored);
+}
+
+std::vector<Item> in_file_order(const WeightSource& tensors, std::optional<at::ScalarType> dtype) {
   std::vector<Item> items;
-  items.reserve(tensors.size());
-  for (const auto& [name, tensor] : tensors) {
-    const StoredDtype* dtype = find_stored_dtype(tensor.scalar_type());
-    TORCH_CHECK(dtype, "safetensors has no dtype for ", tensor.scalar_type(), " (tensor ", name, ")");
+  for (const std::string& name : tensors.names()) {
     TORCH_CHECK(name != "__metadata__", "a tensor cannot be called __metadata__");
-    items.push_back({name, tensor.detach().to(at::kCPU).contiguous(), dtype});
+    TensorInfo info = tensors.info(name).value();
+    if (is_converted(info.dtype, dtype)) info.dtype = *dtype;
+    const StoredDtype* stored = find_stored_dtype(info.dtype);
+    TORCH_CHECK(stored, "safetensors has no dtype for ", info.dtype, " (tensor ", name, ")");
+    items.push_back({name, std::move(info), stored});
   }
   std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) {
     return std::pair(-a.dtype->width, std::string_view(a.name)) < std::pair(-b.dtype->width, std::string_view(b.name));
@@ -36,21 +43,39 @@ std::vector<Item> in_file_order(const std::vector<std::pair<std::string, Tensor>
 }
 
 // Header length, header, and blanks up to a multiple of 8, so that the data are aligned.
-std::string begin_of_file(const std::vector<Item>& items) {
+std::string begin_of_file(const std::vector<Item>& items, const Metadata& more) {
   nlohmann::ordered_json header;
   header["__metadata__"]["format"] = "pt";  // transformers refuses files without it
+  for (const auto& [key, value] : more) header["__metadata__"][key] = value;
   int64_t offset = 0;
   for (const Item& item : items) {
-    TORCH_CHECK(!header.contains(item.name), "tensor ", item.name, " is given twice");
-    const int64_t end = offset + static_cast<int64_t>(item.data.nbytes());
-    header[item.name] = {
-        {"dtype", item.dtype->name}, {"shape", item.data.sizes().vec()}, {"data_offsets", {offset, end}}};
+    const int64_t end = offset + item.bytes();
+    header[item.name] = {{"dtype", item.dtype->name}, {"shape", item.info.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const json::exception&) {
+    throw Error(ErrorKind::kFile, "names or metadata that are not UTF-8 cannot be written as safetensors");
+  }
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const uint64_t length = text.size();
   return std::string(reinterpret_cast<const char*>(&length), sizeof length) + text;
+}
+
+// Contiguous, on the CPU, in the item's dtype.
+Tensor written_form(const WeightSource& tensors, const Item& item) {
+  const Tensor stored = tensors.load(item.name).detach().to(at::kCPU);
+  const Tensor converted = stored.to(item.info.dtype).contiguous();
+  TORCH_CHECK(converted.sizes().equals(item.info.shape), item.name, ": its shape is not that of its source's info()");
+  if (converted.element_size() < stored.element_size() && !all_finite(converted) && all_finite(stored)) {
+    throw Error(ErrorKind::kFile,
+                tensors.describe() + ": tensor " + shown_name(tensors.stored_name(item.name)) +
+                    " has values beyond the range of " + item.dtype->name,
+                "choose bf16 or f32, or leave the dtype as it is");
+  }
+  return converted;
 }
 
 // A file beside the target that becomes the target, or vanishes.
@@ -94,13 +119,23 @@ class AtomicFile {
 
 }  // namespace
 
-void write_safetensors(const fs::path& file, const std::vector<std::pair<std::string, Tensor>>& tensors) {
-  const std::vector<Item> items = in_file_order(tensors);
-  const std::string begin = begin_of_file(items);
+void write_safetensors(const fs::path& file, const WeightSource& tensors, std::optional<at::ScalarType> dtype,
+                       const Metadata& more) {
+  const std::vector<Item> items = in_file_order(tensors, dtype);
+  const std::string begin = begin_of_file(items, more);
   AtomicFile out(file);
   out.write(begin.data(), begin.size());
-  for (const Item& item : items) out.write(static_cast<const char*>(item.data.const_data_ptr()), item.data.nbytes());
+  for (const Item& item : items) {
+    check_interrupted();
+    const Tensor data = written_form(tensors, item);
+    out.write(static_cast<const char*>(data.const_data_ptr()), data.nbytes());
+    tensors.drop_pages(item.name);
+  }
   out.commit();
+}
+
+void write_safetensors(const fs::path& file, const std::vector<std::pair<std::string, Tensor>>& tensors) {
+  write_safetensors(file, *tensor_source(tensors, file.string()));
 }
 
 }  // namespace easel

@@ -27,7 +27,8 @@ json read_index(const fs::path& file) {
 
 // A file beside the index: nothing that leads out of the folder.
 bool is_plain_name(const std::string& name) {
-  return name.ends_with(".safetensors") && name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
+  return (name.ends_with(".safetensors") || name.ends_with(".bin")) &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
 }
 
 // Tensor name → shard name.
@@ -42,7 +43,7 @@ std::map<std::string, std::string> read_weight_map(const fs::path& file) {
     if (!shard.is_string()) {
       faults.add("weight_map: " + shown_name(name) + ": expected a file name, got " + shard.type_name());
     } else if (const auto text = shard.get<std::string>(); !is_plain_name(text)) {
-      faults.add("weight_map: " + shown_name(name) + ": expected the plain name of a .safetensors file, got " +
+      faults.add("weight_map: " + shown_name(name) + ": expected the plain name of a .safetensors or .bin file, got " +
                  shown_name(text));
     } else {
       map.emplace(name, text);
@@ -60,7 +61,7 @@ class Sharded : public WeightSource {
     FaultList faults(index.string() + ": ", "misplaced tensors");
     for (const auto& [name, shard] : weight_map) {
       SourcePtr& source = shards[shard];
-      if (!source) source = open_safetensors(index.parent_path() / shard);
+      if (!source) source = open_weights_file(index.parent_path() / shard);
       if (!source->info(name)) faults.add("tensor " + shown_name(name) + " is not in " + shard);
     }
     for (const auto& [shard, source] : shards) {

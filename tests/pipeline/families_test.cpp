@@ -44,7 +44,10 @@ TEST(Checkpoint, PublishedConfigsAreOfTheirFamilies) {
                                 : family == "sd2"                  ? 768
                                                                    : 1024);
   }
-  for (const FamilyRow& row : family_table()) EXPECT_EQ(families.at(row.spec_folder), row.name);
+  for (const FamilyRow& row : family_table()) {
+    if (row.spec_folder.empty()) continue;  // no single files of it
+    EXPECT_EQ(families.at(row.spec_folder), row.name);
+  }
 }
 
 TEST(Checkpoint, PartsOfXlThatDoNotFit) {

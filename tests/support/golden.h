@@ -26,6 +26,11 @@ inline Weights weights(const std::string& part, at::ScalarType dtype = at::kFloa
   return Weights(random_source(prefix, /*seed=*/0, at::kFloat), at::kCPU, dtype);
 }
 
+// The published name of one of our names: text encoders carry `text_model.` before all but their projection.
+inline std::string published_key(const std::string& part, const std::string& ours) {
+  return part.starts_with("text_encoder") && !ours.starts_with("text_projection.") ? "text_model." + ours : ours;
+}
+
 inline SourcePtr stages(const std::string& model) {
   return open_safetensors(data("golden/" + model + ".stages.safetensors"));
 }

@@ -185,7 +185,7 @@ TEST(SafetensorsHeader, ThousandsOfTensorsInMilliseconds) {
   }
   const std::string header = tensors.dump();
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_EQ(parse_safetensors_header(header, kCount * kBytes, "file").size(), 2800u);
+  EXPECT_EQ(parse_safetensors_header(header, kCount * kBytes, "file").tensors.size(), 2800u);
   const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
   std::cout << header.size() << " bytes of header in " << took.count() << " ms\n";
   EXPECT_LT(took.count(), 200);  // seen: see the line above; the limit leaves room for sanitizers and busy machines

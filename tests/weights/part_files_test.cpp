@@ -76,14 +76,11 @@ TEST(OpenPart, SaysWhatWasLookedForAndWhatIsThere) {
   const std::string text = message([&] { open_part(folder.path(), "model", false); });
   expect_has(text, folder.path().string() + ": no weights: looked for model.safetensors, ");
   for (const char* name :
-       {"model.safetensors.index.json", "model.fp16.safetensors", "model.safetensors.index.fp16.json"})
+       {"model.safetensors.index.json", "model.fp16.safetensors", "model.safetensors.index.fp16.json",
+        "pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model.fp16.bin"})
     expect_has(text, name);
   expect_has(text, "; there is config.json");
   expect_has(message([&] { open_part(folder / "none", "model", false); }), "none: No such file or directory");
-  folder.write("pytorch_model.bin", "");
-  const std::string binary = message([&] { open_part(folder.path(), "model", false); });
-  expect_has(binary, "weights only as pytorch_model.bin, which cannot be read");
-  expect_has(binary, "get the .safetensors files of the same model");
 }
 
 // ---- shards ---------------------------------------------------------------------------------------------------------
@@ -138,10 +135,10 @@ TEST(Sharded, ShardNamesLeadNowhereElse) {
   write_safetensors(elsewhere / "1.safetensors", one(1));
   for (const std::string& name :
        {"../" + elsewhere.path().filename().string() + "/1.safetensors", (elsewhere / "1.safetensors").string(),
-        std::string("a\\1.safetensors"), std::string("./1.safetensors"), std::string("1.bin"), std::string(""),
+        std::string("a\\1.safetensors"), std::string("./1.safetensors"), std::string("1.pt"), std::string(""),
         std::string(".."), std::string("1\0.safetensors", 14)})
     expect_has(index_message(folder, weight_map({{"a", name}})),
-               "expected the plain name of a .safetensors file, got ");
+               "expected the plain name of a .safetensors or .bin file, got ");
   // A cache of downloads has links in place of files.
   fs::create_symlink(elsewhere / "1.safetensors", folder / "1.safetensors");
   folder.write("model.safetensors.index.json", weight_map({{"a", "1.safetensors"}, {"b", "1.safetensors"}}));

@@ -1,4 +1,4 @@
-// Renamed and random sources.
+// Sources made of sources, and random ones.
 #include "easel/runtime.h"
 #include "weights/files.h"
 
@@ -12,35 +12,56 @@ SourcePtr file_of(const Folder& folder, const Named& tensors) {
   return open_safetensors(folder / "file.safetensors");
 }
 
-TEST(Renamed, OursForTheirs) {
+const FilePart kPart = {"unet", "x.", Naming::kDiffusers};
+
+TEST(AsDiffusers, OnePartOfAFile) {
   const Folder folder;
-  const SourcePtr base = file_of(folder, {{"x.1", at::ones(2)}, {"x.2", at::zeros(3)}, {"b", at::zeros(4)}});
-  const SourcePtr view = renamed(base, {{"a", "x.1"}, {"b", "x.2"}, {"c", "x.3"}});
+  const SourcePtr base = file_of(folder, {{"x.a", at::ones(2)}, {"x.b", at::zeros(3)}, {"b", at::zeros(4)}});
+  const SourcePtr view = as_diffusers(base, kPart, {});
   EXPECT_EQ(view->names(), (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(view->info("b")->shape, Shape{3});
-  EXPECT_EQ(view->load("a").data_ptr(), base->load("x.1").data_ptr());
-  EXPECT_EQ(view->load("a", {2}).data_ptr(), base->load("x.1").data_ptr());
+  EXPECT_EQ(view->load("a").data_ptr(), base->load("x.a").data_ptr());
+  EXPECT_EQ(view->load("a", {2}).data_ptr(), base->load("x.a").data_ptr());
   EXPECT_FALSE(view->info("c"));
   EXPECT_FALSE(view->load("c", {1}).defined());
-  EXPECT_FALSE(view->info("x.1")) << "their names are not seen";
-  EXPECT_FALSE(view->load("x.1", {2}).defined());
+  EXPECT_FALSE(view->info("x.a")) << "their names are not seen";
+  EXPECT_FALSE(view->load("x.a", {2}).defined());
   EXPECT_EQ(view->files(), base->files());
   EXPECT_EQ(view->describe(), base->describe());
+  EXPECT_EQ(view->metadata(), base->metadata());
   view->drop_pages("a");
 }
 
-TEST(Renamed, MessagesCarryBothNames) {
+TEST(AsDiffusers, MessagesCarryBothNames) {
   const Folder folder;
-  const SourcePtr base = file_of(folder, {{"x.1", at::ones(2)}, {"x.2", at::ones(2)}});
-  const Weights w(renamed(base, {{"a", "x.1"}, {"b", "x.2"}, {"c", "x.3"}}), at::kCPU, at::kFloat);
+  const SourcePtr base = file_of(folder, {{"x.a", at::ones(2)}, {"x.b", at::ones(2)}});
+  const Weights w(as_diffusers(base, kPart, {}), at::kCPU, at::kFloat);
   w.get("a", {5});
   w.get("c", {1});
-  w.get("d", {1});
   const std::string text = message([&] { w.finish("unet", none); });
-  expect_has(text, ": missing tensor x.3 (c), expected [1]\n");
-  expect_has(text, ": missing tensor d, expected [1]\n");
-  expect_has(text, ": tensor x.1 (a) is [2], expected [5]\n");
-  expect_has(text, ": unexpected tensor x.2 (b)\n");
+  expect_has(text, ": missing tensor x.c (c), expected [1]\n");
+  expect_has(text, ": tensor x.a (a) is [2], expected [5]\n");
+  expect_has(text, ": unexpected tensor x.b (b)\n");
+}
+
+TEST(Joined, EveryTensorOnce) {
+  const Folder folder;
+  const SourcePtr file = file_of(folder, {{"a", at::ones(2)}, {"b", at::zeros(3)}});
+  const SourcePtr memory = tensor_source({{"c", at::ones(1)}}, "memory"), both = joined({file, memory});
+  EXPECT_EQ(both->names(), (std::vector<std::string>{"a", "b", "c"}));
+  EXPECT_EQ(both->load("c").item<float>(), 1);
+  EXPECT_EQ(both->info("b")->shape, Shape{3});
+  EXPECT_FALSE(both->info("d"));
+  EXPECT_EQ(both->files(), file->files());
+  both->drop_pages("a");
+  expect_has(message([&] {
+               joined({file, tensor_source({{"a", at::ones(1)}}, "memory")});
+             }),
+             "tensor a is in " + file->describe() + " and in memory");
+  const SourcePtr some = filtered(file, [](const std::string& name) { return name == "b"; });
+  EXPECT_EQ(some->names(), std::vector<std::string>{"b"});
+  EXPECT_FALSE(some->info("a"));
+  EXPECT_EQ(some->metadata(), file->metadata());
 }
 
 TEST(WithoutPrefix, PresentAbsentAndOthers) {
@@ -139,8 +160,6 @@ TEST(RandomSource, AnyNameAndShape) {
 TEST(RandomSource, StoredHalfAsThePublishedFilesAre) {
   const Weights w(random_source("unet/", 0, at::kHalf), at::kCPU, at::kFloat);
   EXPECT_TRUE(w.get("a.weight", {8, 8}).equal(random_weight("unet/a.weight", {8, 8}, 0).to(at::kHalf).to(at::kFloat)));
-  const Weights other(renamed(random_source("x/", 0, at::kFloat), {{"ours", "theirs"}}), at::kCPU, at::kFloat);
-  EXPECT_TRUE(other.get("ours", {8, 8}).equal(random_weight("x/theirs", {8, 8}, 0)));
 }
 
 }  // namespace
