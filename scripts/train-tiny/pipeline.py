@@ -68,6 +68,10 @@ def legacy_layout(out, tokenizer):
     path = os.path.join(out, "text_encoder", "model.safetensors")
     sd = {k if k.startswith("text_model.") else "text_model." + k: v for k, v in load_file(path).items()}
     save_file(sd, path, metadata={"format": "pt"})
+    config = os.path.join(out, "vae", "config.json")
+    fields = json.load(open(config))
+    fields.pop("_name_or_path", None)  # the folder it was trained in
+    json.dump(fields, open(config, "w"), indent=2, sort_keys=True)
     folder = os.path.join(out, "tokenizer")
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(os.path.join(tokenizer, name), folder)
