@@ -211,10 +211,12 @@ int64_t pruned_depth(const Names& names, const FilePart& unet) {
 }
 
 // Empty where there is no published config for this network.
-std::string spec_of(const FileIdentity& id, const Names& names) {
+std::string spec_of(const FileIdentity& id, const Names& names, int64_t out_channels) {
+  // A latent of another width is no picture beside the noise: the file's own configs say the rest.
+  const int64_t in_channels = id.in_channels == out_channels ? 4 : id.in_channels;
   const int64_t depth = id.family == "sdxl" ? pruned_depth(names, *id.part("unet")) : 0;
   for (const SpecRow& row : spec_table()) {
-    if (row.family == id.family && row.in_channels == id.in_channels && row.pruned_depth == depth &&
+    if (row.family == id.family && row.in_channels == in_channels && row.pruned_depth == depth &&
         (*row.prediction == '\0' || row.prediction == id.prediction))
       return row.spec;
   }
@@ -224,18 +226,20 @@ std::string spec_of(const FileIdentity& id, const Names& names) {
 void identify_unet(FileIdentity& id, const Names& names, const WeightSource& file, const Metadata& metadata) {
   const FilePart& unet = *id.part("unet");
   const char* conv_in = unet.naming == Naming::kLdm ? "input_blocks.0.0.weight" : "conv_in.weight";
+  const char* conv_out = unet.naming == Naming::kLdm ? "out.2.weight" : "conv_out.weight";
   id.in_channels = names.size(unet.prefix + conv_in, 1);
+  const int64_t out_channels = names.size(unet.prefix + conv_out, 0);
   if (id.family.empty()) id.family = family_of_unet(names, unet.prefix);
   if (id.family.empty()) id.family = family_of_metadata(metadata);
   const Prediction prediction = prediction_of(id, file, metadata);
   id.prediction = prediction.type, id.prediction_reason = prediction.reason, id.prediction_assumed = prediction.assumed;
   id.zero_snr = file.info("ztsnr").has_value();
-  id.spec = spec_of(id, names);
+  id.spec = spec_of(id, names, out_channels);
   const bool text = names.has("*attn2.to_k.weight");
   id.title = id.family.empty() ? (text ? "U-Net of no known family" : "pixel-space DDPM U-Net") : title_of(id.family);
   if (id.spec == "ssd-1b" || id.spec == "segmind-vega") id.title += ", pruned (" + id.spec + ")";
   if (id.in_channels == 9) id.title += ", inpainting";
-  if (id.in_channels == 8) id.title += ", instruct-pix2pix";
+  if (id.in_channels == 8 && out_channels != 8) id.title += ", instruct-pix2pix";
   if (id.kind == FileKind::kUNet && !id.family.empty()) id.title += ", U-Net only";
 }
 

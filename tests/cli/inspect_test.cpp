@@ -95,7 +95,7 @@ TEST_F(Inspect, TheBundledModel) {
   EXPECT_EQ(found.at("kind"), "folder");
   EXPECT_EQ(found.at("width"), 128);
   EXPECT_EQ(found.at("height"), 128);
-  EXPECT_EQ(found.at("in_channels"), 4);
+  EXPECT_EQ(found.at("in_channels"), 8);
   EXPECT_EQ(found.at("defaults"), read(fs::path(EASEL_SOURCE_DIR) / "models/easel-tiny/easel.json"));
   for (const json& part : found.at("parts")) {
     const SourcePtr source = open_safetensors(fs::path(EASEL_SOURCE_DIR) / "models/easel-tiny" / part.at("name") /
@@ -106,7 +106,7 @@ TEST_F(Inspect, TheBundledModel) {
     EXPECT_EQ(part.at("dtypes"), (json{{"f16", source->names().size()}}));
     EXPECT_EQ(part.at("bytes"), 2 * parameters);
   }
-  expect_words(text("easel-tiny"), {"Stable Diffusion 1.x", "size        128x128", "prediction  eps", "defaults",
+  expect_words(text("easel-tiny"), {"Stable Diffusion 1.x", "size        128x128", "prediction  v", "defaults",
                                     "unet          diffusers  "});
 }
 

@@ -32,7 +32,8 @@ TEST_F(Models, ThePublishedOnesAreOfFamiliesThatLoad) {
   for (const FamilyRow& row : family_table()) families.insert(row.name);
   for (const std::string& line : lines_of(run({"models", "--json"}).out)) {
     const json row = json::parse(line);
-    if (row.contains("family")) EXPECT_TRUE(families.contains(row.at("family"))) << line;
+    if (!row.contains("family")) continue;
+    EXPECT_TRUE(families.contains(row.at("family"))) << line;
   }
 }
 
