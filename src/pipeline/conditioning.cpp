@@ -68,51 +68,44 @@ class TextStage {
 
  private:
   const EncodedText& encode(Part part, const std::string& text, int64_t layer) {
-    const Key key(part, text, layer);
+    const ClipTokenizer& tokenizer = tokenizers_.of(part);
+    const StateNorm norm = nets_.checkpoint().is_sdxl() ? StateNorm::kNone : StateNorm::kFinal;
+    return remembered(
+        part, text, layer, tokenizer, [&]() -> const ClipTextEncoder& { return nets_.text_encoder(part, &time_.load); },
+        [&](const ClipTextEncoder& encoder, const Tensor& ids) {
+          return encoder(ids, layer, norm, tokenizer.eos_id());
+        });
+  }
+
+  const EncodedText& encode_multilingual(const std::string& text) {
+    return remembered(
+        Part::kTextEncoder, text, /*layer=*/1, tokenizers_.multilingual(),
+        [&]() -> const XlmRobertaEncoder& { return nets_.multilingual(&time_.load); },
+        [](const XlmRobertaEncoder& encoder, const Tensor& ids) {
+          return EncodedText{encoder(ids), {}};
+        });
+  }
+
+  // In the U-Net's dtype; tokenized, loaded and encoded only where it was not before.
+  template <class Tokenizer, class Load, class Encode>
+  const EncodedText& remembered(Part part, const std::string& text, int64_t layer, const Tokenizer& tokenizer,
+                                const Load& load, const Encode& encode) {
+    constexpr std::size_t kRemembered = 64;
+    const auto key = std::tuple(part, text, layer);
     if (const auto found = nets_.encoded.find(key); found != nets_.encoded.end()) return found->second;
 
-    const ClipTokenizer& tokenizer = tokenizers_.of(part);
-    const TokenizedPrompt tokens = tokenized(tokenizer, text);
+    const TokenizedPrompt tokens = tokenizer.tokenize(text);
+    if (tokens.cut_length > 0) cuts_.tell(text, tokens, tokenizer.max_length());
     if (!nets_.is_loaded(part)) make_room_();
-    const ClipTextEncoder& encoder = nets_.text_encoder(part, &time_.load);
+    const auto& encoder = load();
     const double start = now_seconds();
     const Precision& p = nets_.precision();
-    const Tensor ids = at::tensor(tokens.ids, at::kLong).unsqueeze(0).to(p.device);
-    const StateNorm norm = nets_.checkpoint().is_sdxl() ? StateNorm::kNone : StateNorm::kFinal;
-    EncodedText encoded = encoder(ids, layer, norm, tokenizer.eos_id());
+    EncodedText encoded = encode(encoder, at::tensor(tokens.ids, at::kLong).unsqueeze(0).to(p.device));
     encoded.states = encoded.states.to(p.unet);
     if (encoded.pooled.defined()) encoded.pooled = encoded.pooled.to(p.unet);
     time_.encode += now_seconds() - start;
-    return remember(key, std::move(encoded));
-  }
-
-  EncodedText encode_multilingual(const std::string& text) {
-    constexpr Part kPart = Part::kTextEncoder;
-    const Key key(kPart, text, /*layer=*/1);
-    if (const auto found = nets_.encoded.find(key); found != nets_.encoded.end()) return found->second;
-    const TokenizedPrompt tokens = tokenized(tokenizers_.multilingual(), text);
-    if (!nets_.is_loaded(kPart)) make_room_();
-    const XlmRobertaEncoder& encoder = nets_.multilingual(&time_.load);
-    const double start = now_seconds();
-    const Precision& p = nets_.precision();
-    const Tensor ids = at::tensor(tokens.ids, at::kLong).unsqueeze(0).to(p.device);
-    EncodedText encoded{encoder(ids).to(p.unet), {}};
-    time_.encode += now_seconds() - start;
-    return remember(key, std::move(encoded));
-  }
-
-  using Key = std::tuple<Part, std::string, int64_t>;
-  const EncodedText& remember(const Key& key, EncodedText encoded) {
-    constexpr std::size_t kRemembered = 64;
     if (nets_.encoded.size() >= kRemembered) nets_.encoded.clear();
     return nets_.encoded[key] = std::move(encoded);
-  }
-
-  template <class Tokenizer>
-  TokenizedPrompt tokenized(const Tokenizer& tokenizer, const std::string& text) {
-    TokenizedPrompt tokens = tokenizer.tokenize(text);
-    if (tokens.cut_length > 0) cuts_.tell(text, tokens, tokenizer.max_length());
-    return tokens;
   }
 
   const Tokenizers& tokenizers_;

@@ -3,23 +3,13 @@
 
 #include "pipeline/conditioning.h"
 #include "pipeline/memory_plan.h"
+#include "pipeline/not_finite.h"
 #include "pipeline/pixel_model.h"
 #include "pipeline/trajectory.h"
 
 namespace easel {
 
 namespace {
-
-bool is_finite(const Tensor& x) { return at::isfinite(x.sum()).item<bool>(); }
-
-Error not_finite(const std::string& stage) {
-  return Error(ErrorKind::kPicture, stage + " gave values that are not finite, in f32 too: no picture",
-               "the weights may be damaged; compare their hash with the publisher's");
-}
-
-void warn_of_retry(const std::string& stage, at::ScalarType dtype) {
-  log::warn(stage + " gave values that are not finite in " + dtype_name(dtype) + "; once more in f32");
-}
 
 // float16 overflows inside SDXL's VAE. diffusers' SDXL pipelines look at force_upcast, those of 1.x and 2.x do not.
 Precision precision_for(const Checkpoint& c, Precision precision) {
@@ -61,7 +51,7 @@ struct Pipeline::Stages {
   Stages(Checkpoint c, Precision precision, std::optional<int64_t> limit);
   MemoryPlan plan(const Request& r);
   Tensor sample(const Request& r, const MemoryPlan& plan, bool full, const OnProgress& on_progress,
-                Trajectory* trajectory, Timings& time);
+                TrajectoryKeeper& keeper, Timings& time);
   Conditioning conditioning(Model& model, const Request& r, const MemoryPlan& plan, bool full, Timings& time);
   Tensor decode(StageSet& nets, const Tensor& latent, Timings& time);
   void free_pictures_networks();
@@ -122,28 +112,28 @@ Conditioning conditional_half(const Conditioning& both) {
   return half;
 }
 
+// The U-Net under one conditioning; it outlives the network made of it.
+Network told(const UNet& unet, Conditioning conditioning, at::ScalarType dtype) {
+  return [&unet, c = std::move(conditioning), dtype](const Tensor& in, double t) {
+    check_interrupted();
+    return unet(in.to(dtype), t, c.context, c.added).to(at::kFloat);
+  };
+}
+
 // x, in the sampler's own scaling, moved along the sampler's steps. It computes in float32 whatever the network's
 // dtype.
 Tensor travel(const Request& r, const Stretch& stretch, Tensor x, RandomStream& stream, TrajectoryKeeper& keeper,
               const std::function<void(int, const Tensor&)>& on_step, Timings& time) {
   const UNet& unet = stretch.nets.unet(&time.load);
   const double start = now_seconds();
-  const at::ScalarType dtype = stretch.nets.precision().unet;
-  const Network network = [&](const Tensor& in, double t) {
-    check_interrupted();
-    return unet(in.to(dtype), t, stretch.conditioning.context, stretch.conditioning.added).to(at::kFloat);
-  };
+  const Network network = told(unet, stretch.conditioning, stretch.nets.precision().unet);
   const bool guided = stretch.nets.checkpoint().is_guided(*r.cfg_scale);
   const PredictionType prediction = stretch.sampler->prediction();
   Denoiser denoise =
       make_denoiser(guided ? guide(network, *r.cfg_scale, r.cfg_rescale.value_or(0)) : network, prediction);
   const double from = r.cfg_start.value_or(0), to = r.cfg_end.value_or(1);
   if (guided && (from > 0 || to < 1)) {
-    const Conditioning half = conditional_half(stretch.conditioning);
-    const Network plain = [&unet, half, dtype](const Tensor& in, double t) {
-      check_interrupted();
-      return unet(in.to(dtype), t, half.context, half.added).to(at::kFloat);
-    };
+    const Network plain = told(unet, conditional_half(stretch.conditioning), stretch.nets.precision().unet);
     denoise = guided_between(from, to, denoise, make_denoiser(plain, prediction));
   }
   x = stretch.sampler->sample(
@@ -156,7 +146,7 @@ Tensor travel(const Request& r, const Stretch& stretch, Tensor x, RandomStream& 
 
 // [1, L, H/F, W/F] float32.
 Tensor Pipeline::Stages::sample(const Request& r, const MemoryPlan& plan, bool full, const OnProgress& on_progress,
-                                Trajectory* trajectory, Timings& time) {
+                                TrajectoryKeeper& keeper, Timings& time) {
   std::vector<Stretch> way;
   way.push_back({base.stages(full), make_sampler(r, checkpoint), conditioning(base, r, plan, full, time)});
   if (refiner)
@@ -164,7 +154,7 @@ Tensor Pipeline::Stages::sample(const Request& r, const MemoryPlan& plan, bool f
                    conditioning(*refiner, r, plan, full, time)});
   int total = 0, done = 0;
   for (const Stretch& stretch : way) total += static_cast<int>(stretch.sampler->steps().size());
-  TrajectoryKeeper keeper(trajectory, total);
+  keeper.begin(total);
 
   RandomStream stream(*r.seed);
   const int64_t factor = checkpoint.vae.factor();
@@ -179,7 +169,6 @@ Tensor Pipeline::Stages::sample(const Request& r, const MemoryPlan& plan, bool f
         time);
     if (plan.free_unet) stretch.nets.free_unet();
   }
-  keeper.finish([&](const Tensor& latent) { return decode(base.stages(full), latent, time); });
   return x;
 }
 
@@ -211,12 +200,12 @@ Picture Pipeline::generate(const Request& r, const OnProgress& on_progress, Traj
   picture.precision = s.base.own.precision();
   const MemoryPlan plan = s.plan(r);
 
-  Tensor latent = s.sample(r, plan, /*full=*/false, on_progress, trajectory, picture.timings);
+  TrajectoryKeeper keeper(trajectory);
+  Tensor latent = s.sample(r, plan, /*full=*/false, on_progress, keeper, picture.timings);
   if (!is_finite(latent) && picture.precision.unet != at::kFloat) {
     warn_of_retry("the U-Net", picture.precision.unet);
     picture.precision.text = picture.precision.unet = at::kFloat;
-    if (trajectory != nullptr) *trajectory = {.every = trajectory->every};
-    latent = s.sample(r, plan, /*full=*/true, on_progress, trajectory, picture.timings);
+    latent = s.sample(r, plan, /*full=*/true, on_progress, keeper, picture.timings);
   }
   if (!is_finite(latent)) throw not_finite("the U-Net");
 
@@ -227,6 +216,9 @@ Picture Pipeline::generate(const Request& r, const OnProgress& on_progress, Traj
     pixels = s.decode(s.base.stages(/*full=*/true), latent, picture.timings);
   }
   if (!is_finite(pixels)) throw not_finite("the VAE");
+  // With the VAE that gave the picture.
+  StageSet& decoding = s.base.stages(/*full=*/picture.precision.vae != s.base.own.precision().vae);
+  keeper.finish([&](const Tensor& x) { return s.decode(decoding, x, picture.timings); });
 
   picture.latent = latent.to(at::kCPU);
   picture.image = to_image(pixels);

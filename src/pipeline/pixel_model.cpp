@@ -123,7 +123,8 @@ Request resolve(const Request& given, const PixelModel& m, const Precision& prec
   r.prompt = "";
   set_side(r.width, "--width", m.unet.sample_width, m, faults);
   set_side(r.height, "--height", m.unet.sample_height, m, faults);
-  resolve_sampler(r, *m.sampler, /*sdxl=*/false, faults);
+  if (!r.sampler) r.sampler = m.sampler->name;
+  resolve_sampler(r, /*sdxl=*/false, faults);
   const SamplerRow& sampler = find_sampler(*r.sampler);
   if (!r.steps) r.steps = m.steps;
   if (r.eta && !sampler.has_eta) faults.add("--eta has no effect: the sampler " + sampler.name + " has none");

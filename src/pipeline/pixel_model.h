@@ -2,7 +2,7 @@
 // 2021, arXiv 2010.02502): one U-Net and a scheduler, no text and no VAE.
 #pragma once
 
-#include "easel/pipeline.h"
+#include "pipeline/trajectory.h"
 
 namespace easel {
 
@@ -44,7 +44,7 @@ class PixelPipeline {
  private:
   const UNet2D& unet(std::optional<UNet2D>& stage, at::ScalarType dtype, double* seconds) const;
   Tensor sample(const Request& r, const UNet2D& unet, at::ScalarType dtype, const OnProgress& on_progress,
-                Trajectory* trajectory) const;
+                TrajectoryKeeper& keeper) const;
 
   PixelModel model_;
   Precision precision_;

@@ -1,8 +1,8 @@
 // The way of a pixel-space picture: seed → noise → picture.
 #include <c10/core/InferenceMode.h>
 
+#include "pipeline/not_finite.h"
 #include "pipeline/pixel_model.h"
-#include "pipeline/trajectory.h"
 
 namespace easel {
 
@@ -27,7 +27,7 @@ const UNet2D& PixelPipeline::unet(std::optional<UNet2D>& stage, at::ScalarType d
 
 // [1, C, H, W] float32; the sampler computes in float32 whatever the network's dtype.
 Tensor PixelPipeline::sample(const Request& r, const UNet2D& unet, at::ScalarType dtype, const OnProgress& on_progress,
-                             Trajectory* trajectory) const {
+                             TrajectoryKeeper& keeper) const {
   const std::unique_ptr<Sampler> sampler = make_sampler(r, model_);
   const int total = static_cast<int>(sampler->steps().size());
   const Network network = [&](const Tensor& in, double t) {
@@ -36,42 +36,38 @@ Tensor PixelPipeline::sample(const Request& r, const UNet2D& unet, at::ScalarTyp
   };
   RandomStream stream(*r.seed);
   const Tensor noise = stream.randn({1, model_.unet.in_channels, *r.height, *r.width});
-  TrajectoryKeeper keeper(trajectory, total);
-  const Tensor x = sampler->sample(
+  keeper.begin(total);
+  return sampler->sample(
       keeper.watch(make_denoiser(network, sampler->prediction())),
       (noise * sampler->init_scale()).to(precision_.device), [&](at::IntArrayRef shape) { return stream.randn(shape); },
       [&](int done, const Tensor&) {
         if (on_progress) on_progress(done + 1, total);
       });
-  keeper.finish([](const Tensor& pixels) { return pixels[0].to(at::kCPU).expand({3, -1, -1}); });
-  return x;
 }
 
 Picture PixelPipeline::generate(const Request& r, const OnProgress& on_progress, Trajectory* trajectory) {
   const c10::InferenceMode guard;
   Picture picture;
   picture.precision = precision_;
+  TrajectoryKeeper keeper(trajectory);
   const auto draw = [&](std::optional<UNet2D>& stage) {
     const UNet2D& network = unet(stage, picture.precision.unet, &picture.timings.load);
     const double start = now_seconds();
-    const Tensor x = sample(r, network, picture.precision.unet, on_progress, trajectory);
+    const Tensor x = sample(r, network, picture.precision.unet, on_progress, keeper);
     picture.timings.sample += now_seconds() - start;
     return x;
   };
-  const auto is_finite = [](const Tensor& x) { return at::isfinite(x.sum()).item<bool>(); };
   Tensor x = draw(unet_);
   if (!is_finite(x) && picture.precision.unet != at::kFloat) {
-    log::warn("the U-Net gave values that are not finite in " + dtype_name(picture.precision.unet) +
-              "; once more in f32");
+    warn_of_retry("the U-Net", picture.precision.unet);
     picture.precision.unet = at::kFloat;
-    if (trajectory != nullptr) *trajectory = {.every = trajectory->every};
     x = draw(float32_);
   }
-  if (!is_finite(x))
-    throw Error(ErrorKind::kPicture, "the U-Net gave values that are not finite, in f32 too: no picture",
-                "the weights may be damaged; compare their hash with the publisher's");
+  if (!is_finite(x)) throw not_finite("the U-Net");
   picture.latent = x.to(at::kCPU);
-  picture.image = to_image(picture.latent[0].expand({3, -1, -1}));
+  const auto rgb = [](const Tensor& pixels) { return pixels[0].to(at::kCPU).expand({3, -1, -1}); };
+  picture.image = to_image(rgb(picture.latent));
+  keeper.finish(rgb);
   return picture;
 }
 

@@ -146,8 +146,8 @@ void count_steps(Request& r, Faults& faults) {
 
 }  // namespace
 
-void resolve_sampler(Request& r, const SamplerRow& own, bool sdxl, Faults& faults) {
-  const SamplerChoice choice = r.sampler ? choose_sampler(*r.sampler) : SamplerChoice{own, nullptr};
+void resolve_sampler(Request& r, bool sdxl, Faults& faults) {
+  const SamplerChoice choice = choose_sampler(*r.sampler);
   r.sampler = choice.sampler.name;
   if (r.scheduler) r.scheduler = find_schedule(*r.scheduler).name;
   if (choice.schedule != nullptr) {
@@ -190,7 +190,8 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   count_steps(r, faults);
   fill_sampling(r, c);
   if (c.is_sdxl()) fill_sdxl(r, c);
-  resolve_sampler(r, r.sampler ? sampler_table().front() : sampler_of(c.scheduler), c.is_sdxl(), faults);
+  if (!r.sampler) r.sampler = sampler_of(c.scheduler).name;
+  resolve_sampler(r, c.is_sdxl(), faults);
   const SamplerRow& sampler = find_sampler(*r.sampler);
   if (sampler.has_eta) fill(r.eta, c.own_defaults.eta, {sampler.default_eta});
 

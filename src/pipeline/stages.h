@@ -54,8 +54,8 @@ void audit(const Checkpoint& checkpoint, bool prefer_half);
 
 // What a resolved request says of its sampler. Throws Error(kUsage) for lists that are no lists of numbers.
 SamplerOptions sampler_options(const Request& resolved);
-// Fills sampler, scheduler, steps and eta, from the request, else as given. Adds every fault.
-void resolve_sampler(Request& request, const SamplerRow& own, bool sdxl, Faults& faults);
+// The table's names for the request's sampler, which is set, and its schedule. Adds every fault.
+void resolve_sampler(Request& request, bool sdxl, Faults& faults);
 
 // The sampler of a request on its model, up to where the refiner begins, and from there on the refiner.
 std::unique_ptr<Sampler> make_sampler(const Request& resolved, const Checkpoint& checkpoint);

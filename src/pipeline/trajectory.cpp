@@ -4,6 +4,12 @@
 
 namespace easel {
 
+void TrajectoryKeeper::begin(int calls) {
+  calls_ = calls;
+  seen_ = 0;
+  moments_.clear();
+}
+
 Denoiser TrajectoryKeeper::watch(Denoiser denoise) {
   if (trajectory_ == nullptr) return denoise;
   return watched(std::move(denoise), [this](const Tensor& x, const Step& step, const Prediction& prediction) {

@@ -7,11 +7,13 @@ namespace easel {
 
 class TrajectoryKeeper {
  public:
-  // `calls`: of the network in the whole run. Does nothing without a trajectory.
-  TrajectoryKeeper(Trajectory* trajectory, int calls) : trajectory_(trajectory), calls_(calls) {}
+  // Does nothing without a trajectory.
+  explicit TrajectoryKeeper(Trajectory* trajectory) : trajectory_(trajectory) {}
 
+  // A run of so many network calls; what an earlier one left is forgotten.
+  void begin(int calls);
   Denoiser watch(Denoiser denoise);
-  // `decode`: [1, C, h, w] float32 → [3, H, W] float32 on the CPU.
+  // After the run's result was found to be finite. `decode`: [1, C, h, w] float32 → [3, H, W] float32 on the CPU.
   void finish(const std::function<Tensor(const Tensor&)>& decode);
 
  private:
@@ -20,7 +22,7 @@ class TrajectoryKeeper {
     Tensor noisy, predicted;
   };
   Trajectory* trajectory_;
-  int calls_, seen_ = 0;
+  int calls_ = 0, seen_ = 0;
   std::vector<Moment> moments_;
 };
 
