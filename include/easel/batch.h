@@ -13,16 +13,16 @@ struct Job {
   Request request;
 };
 
-// Prompts × count: for every prompt anew, picture k has seed S + k. Jobs are made when asked for, so a plan of a
-// million pictures costs no memory.
+// Prompts × init pictures × count: for every pair anew, picture k has seed S + k. Jobs are made when asked for, so a
+// plan of a million pictures costs no memory.
 class Plan {
  public:
   // `common`: what all pictures share; its prompt is not looked at, its seed is S. Without a seed, `draw_seed` gives
-  // one S a prompt. Adds a fault when S + count − 1 is past 2^64 − 1.
-  Plan(Request common, std::vector<std::string> prompts, int64_t count, const std::function<uint64_t()>& draw_seed,
-       Faults& faults);
+  // one S a prompt. `init_imgs` may be empty. Adds a fault when S + count − 1 is past 2^64 − 1.
+  Plan(Request common, std::vector<std::string> prompts, std::vector<std::string> init_imgs, int64_t count,
+       const std::function<uint64_t()>& draw_seed, Faults& faults);
 
-  int64_t size() const { return static_cast<int64_t>(prompts_.size()) * count_; }
+  int64_t size() const { return static_cast<int64_t>(prompts_.size()) * per_prompt(); }
   Job job(int64_t index) const;
 
   const std::vector<std::string>& prompts() const { return prompts_; }
@@ -30,11 +30,17 @@ class Plan {
   const std::vector<uint64_t>& seeds() const { return seeds_; }
 
  private:
+  int64_t per_prompt() const { return std::max<int64_t>(1, static_cast<int64_t>(init_imgs_.size())) * count_; }
+
   Request common_;
-  std::vector<std::string> prompts_;
+  std::vector<std::string> prompts_, init_imgs_;
   std::vector<uint64_t> seeds_;
   int64_t count_;
 };
+
+// The pictures that `given` stands for: a file; those of a folder, in the order of their names; what a shell pattern
+// matches. Adds a fault when there is none.
+std::vector<std::string> picture_files(const std::string& given, const std::string& spelled, Faults& faults);
 
 // ---- names --------------------------------------------------------------------------------------------------------
 

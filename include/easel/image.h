@@ -46,6 +46,10 @@ Image read_png(const std::filesystem::path& file);
 // byte. Throws Error(kFile) for what cannot be read, is another format (by name), is damaged or ends too early.
 Image read_picture(const std::filesystem::path& file);
 
+// The width and height that read_picture() would give, from the file's header; what follows it is not looked at. Throws
+// Error(kFile).
+std::pair<int, int> picture_size(const std::filesystem::path& file);
+
 // ---- pixels -------------------------------------------------------------------------------------------------------
 
 // 8-bit grey, row-major. As a mask: 255 is repainted, 0 kept.

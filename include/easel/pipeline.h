@@ -42,9 +42,28 @@ struct Request {
   std::optional<std::string> device;                                // auto, cpu, cuda, cuda:N
   std::optional<std::string> dtype;                                 // auto, f32, f16, bf16
   std::optional<std::string> prompt_syntax;                         // raw
+
+  // A picture to begin with, and what is kept of it.
+  std::optional<std::string> init_img, mask;  // files
+  std::optional<double> strength;             // share of the steps: 1 keeps nothing but the size
+  std::optional<std::string> resize;          // fit, fill, stretch: where width and height differ from the picture's
+  std::optional<bool> invert_mask;
+  std::optional<double> mask_blur;         // sigma in pixels
+  std::optional<bool> inpaint_full_res;    // repaint in a crop around the mask
+  std::optional<int64_t> inpaint_padding;  // pixels around it
+  std::optional<bool> no_paste_back;       // leave the repainted picture as the VAE gives it
+  std::optional<std::string> outpaint;     // "L,T,R,B" in pixels or percent
+  // A second pass at a larger size.
+  std::optional<double> hires;  // how many times larger
+  std::optional<std::string> hires_upscaler;
+  std::optional<int64_t> hires_steps;
+  std::optional<double> hires_strength;
+  std::optional<bool> vae_tiling, vae_tiling_fast;
+
+  bool repaints() const { return mask || outpaint; }
 };
 
-enum class TextForm { kAny, kSize, kPoint };  // "1024x768", "0,128"
+enum class TextForm { kAny, kSize, kPoint, kMargins };  // "1024x768", "0,128", "64,0,25%,0"
 
 // The numbers of a kSize (width, height) or kPoint (left, top) text; nullopt for any other text.
 std::optional<std::pair<int64_t, int64_t>> number_pair(std::string_view text, TextForm form);
@@ -52,17 +71,21 @@ std::optional<std::pair<int64_t, int64_t>> number_pair(std::string_view text, Te
 // One row drives the command line, JSON objects, prompt-file flags and the PNG's metadata.
 struct RequestField {
   using Member = std::variant<std::optional<std::string> Request::*, std::optional<int64_t> Request::*,
-                              std::optional<uint64_t> Request::*, std::optional<double> Request::*>;
-  std::string name;                       // JSON key; the long flag is this with '-' for '_'
-  std::string flags;                      // CLI11's notation: "-W,--width"
-  std::vector<std::string> aliases = {};  // other JSON keys: "guidance_scale"
+                              std::optional<uint64_t> Request::*, std::optional<double> Request::*,
+                              std::optional<bool> Request::*>;  // bool: a switch, without a value on command lines
+  std::string name;                                             // JSON key; the long flag is this with '-' for '_'
+  std::string flags;                                            // CLI11's notation: "-W,--width"
+  std::vector<std::string> aliases = {};                        // other JSON keys: "guidance_scale"
   Member member;
   double low = 0, high = 0;             // of numbers, inclusive
   int64_t multiple_of = 1;              // of whole numbers
   std::vector<std::string> words = {};  // the only texts allowed; empty: any
   TextForm form = TextForm::kAny;
-  std::string value_name;  // "N", for help
-  std::string help;        // one line, default included
+  bool is_path = false;         // a file or folder; in a job file relative to that
+  std::string value_name = {};  // "N", for help; empty for switches
+  std::string help;             // one line, default included
+
+  bool is_switch() const { return std::holds_alternative<std::optional<bool> Request::*>(member); }
 };
 
 const std::vector<RequestField>& request_fields();
@@ -70,8 +93,8 @@ const std::vector<RequestField>& request_fields();
 const RequestField* find_request_field(std::string_view name);
 
 // The value of one field from text as typed (strict: "20x", " 20", "1e3" for a whole number are faults) or from JSON
-// (numbers; a seed may be text too). Adds to `faults` a sentence that names `spelled` ("--steps"), the value and what
-// was expected; the field then stays as it was. Text must be valid UTF-8.
+// (numbers; a seed may be text too; a switch is true or false). Adds to `faults` a sentence that names `spelled`
+// ("--steps"), the value and what was expected; the field then stays as it was. Text must be valid UTF-8.
 void set_from_text(Request& request, const RequestField& field, std::string_view text, const std::string& spelled,
                    Faults& faults);
 void set_from_json(Request& request, const RequestField& field, const json& value, const std::string& spelled,
@@ -146,6 +169,8 @@ struct Checkpoint {
   bool is_sdxl() const { return unet.text_time.has_value(); }
   // Inpainting and instruct-pix2pix U-Nets take a picture beside the noise.
   bool takes_picture() const { return unet.in_channels != vae.latent_channels; }
+  // Inpainting ones take a mask and the masked picture's latent.
+  bool is_inpainting() const { return unet.in_channels == 2 * vae.latent_channels + 1; }
   // How many of the full encoder's last layers the checkpoint lacks: published SD2 folders hold 23 of 24.
   int64_t layers_left_out() const;
   // The layer that the family takes, counted from the end of the full encoder.
@@ -198,7 +223,8 @@ ModelHashes model_hashes(const Checkpoint& checkpoint, bool prefer_half);
 
 // Fills every field: from easel.json, the family, the checkpoint, the table. Throws Error(kUsage) with every fault that
 // needs the checkpoint to be seen (clip_skip beyond the encoder, sizes the VAE cannot make, steps the schedule cannot
-// take, fields without effect, a model that needs a picture) and Error(kFile) for schedulers that are not supported.
+// take, fields without effect, a model that needs a picture) and Error(kFile) for schedulers that are not supported and
+// for pictures that cannot be read (their sizes are).
 // `prompt` and `seed` must be set.
 Request resolve(const Request& request, const Checkpoint& checkpoint, const Precision& precision);
 

@@ -61,7 +61,7 @@ int generate(const Arguments& arguments) {
   if (!options) return 0;
   set_threads(options->threads);
 
-  const Plan plan(options->common, options->prompts, options->batch_count, random_seed, faults);
+  const Plan plan(options->common, options->prompts, options->init_imgs, options->batch_count, random_seed, faults);
   NameFacts model_facts;  // what names need of the checkpoint
   const auto facts_of = [&](int64_t i) {
     const Job job = plan.job(i);

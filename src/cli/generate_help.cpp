@@ -72,6 +72,10 @@ const char* group_of(const RequestField& field) {
   if (is_one_of({"model", "vae", "refiner", "refiner_start", "device", "dtype"})) return kModelGroup;
   if (is_one_of({"original_size", "crop", "target_size", "aesthetic_score", "negative_aesthetic_score"}))
     return kSdxlGroup;
+  if (is_one_of({"init_img", "strength", "resize", "mask", "invert_mask", "mask_blur", "inpaint_full_res",
+                 "inpaint_padding", "no_paste_back", "outpaint"}))
+    return kInputGroup;
+  if (name.starts_with("hires") || name.starts_with("vae_tiling")) return kLargeGroup;
   return kPictureGroup;
 }
 
@@ -87,6 +91,8 @@ std::string help_footer() {
 Examples:
   easel "a photo of an astronaut riding a horse on mars" -o astronaut.png
   easel "a red fox" "a snow owl" -n "blurry" -b 4 -s 42 --outdir animals
+  easel "a castle" -i sketch.png --strength 0.6
+  easel "a red ball" -i photo.jpg --mask ball.png      easel "hills" -i photo.jpg --outpaint 0,0,50%,0
   easel -m sd15.safetensors --sampler "Euler a" --steps 30 -W 640 -H 448 "a lighthouse"
   fortune | easel -p - -o "{seed}-{prompt:30}.png"
   easel "a tree" -o - | display

@@ -11,6 +11,8 @@ inline constexpr const char* kDescription = "Draws pictures from text with Stabl
 
 inline constexpr const char* kPromptGroup = "What to draw";
 inline constexpr const char* kPictureGroup = "The picture";
+inline constexpr const char* kInputGroup = "A picture to begin with";
+inline constexpr const char* kLargeGroup = "Large pictures";
 inline constexpr const char* kSdxlGroup = "What Stable Diffusion XL is told of the picture";
 inline constexpr const char* kModelGroup = "The model and the machine";
 inline constexpr const char* kOutputGroup = "Where it goes";

@@ -30,8 +30,10 @@ struct Options {
 Options add_options(CLI::App& app) {
   Options o = {};
   for (const RequestField& field : request_fields()) {
-    if (!field.flags.empty())
-      o.request.emplace_back(&field, add_text(app, field.flags, field.value_name, field.help, group_of(field)));
+    if (field.flags.empty()) continue;
+    CLI::Option* option = field.is_switch() ? add_switch(app, field.flags, field.help, group_of(field))
+                                            : add_text(app, field.flags, field.value_name, field.help, group_of(field));
+    o.request.emplace_back(&field, option);
   }
   o.batch_count = add_text(app, "-b,--batch-count", "N",
                            "pictures of each prompt, with seeds S, S+1, ... restarting for every prompt (default: 1)",
@@ -94,10 +96,26 @@ void read_prompts(const RequestField& field, const CLI::Option& option, Generate
   }
 }
 
+// Each as a file, a folder or a pattern.
+void read_init_imgs(const RequestField& field, const CLI::Option& option, GenerateOptions& out, Faults& faults) {
+  for (const std::string& value : option.results()) {
+    Request one;
+    set_from_text(one, field, value, spelling_of(option), faults);
+    if (!one.init_img) continue;
+    if (value.empty()) faults.add(spelling_of(option) + ": the name is empty");
+    for (std::string& file : picture_files(value, spelling_of(option), faults))
+      out.init_imgs.push_back(std::move(file));
+  }
+}
+
 void read_request(const Options& options, GenerateOptions& out, Faults& faults) {
   for (const auto& [field, option] : options.request) {
     if (field->name == "prompt") {
       continue;  // at the end: whether there must be one depends on the model
+    } else if (field->name == "init_img") {
+      read_init_imgs(*field, *option, out, faults);
+    } else if (field->is_switch()) {
+      if (option->count() > 0) set_from_text(out.common, *field, "true", spelling_of(*option), faults);
     } else if (const auto text = value_of(*option, faults)) {
       set_from_text(out.common, *field, *text, spelling_of(*option), faults);
       if (field->name == "model" && text->empty()) faults.add(spelling_of(*option) + ": the name is empty");

@@ -8,9 +8,10 @@
 namespace easel::cli {
 
 struct GenerateOptions {
-  Request common;                    // of all pictures: no prompt
-  std::string model_note;            // where the model's name comes from; empty when -m says it
-  std::vector<std::string> prompts;  // one empty one for models that take none
+  Request common;                      // of all pictures: no prompt
+  std::string model_note;              // where the model's name comes from; empty when -m says it
+  std::vector<std::string> prompts;    // one empty one for models that take none
+  std::vector<std::string> init_imgs;  // every one with every prompt; may be empty
   int64_t batch_count = 1;
   OutputOptions output;
   bool to_standard_output = false;  // -o -

@@ -50,6 +50,11 @@ int orientation_of_png(std::string_view bytes, const fs::path& file) {
   return 1;
 }
 
+int orientation_of(std::string_view bytes, const fs::path& file) {
+  if (bytes.starts_with(png::kSignature)) return orientation_of_png(bytes, file);
+  return is_jpeg(bytes) ? orientation_of_jpeg(bytes) : 1;
+}
+
 // Grey spread over three channels; transparent parts over white, as A1111 and most viewers show them.
 Image opaque_rgb(const Decoded& in) {
   Image out{in.width, in.height, {}};
@@ -106,15 +111,20 @@ Image upright(Image stored, int orientation) {
 
 }  // namespace
 
+std::pair<int, int> picture_size(const fs::path& file) {
+  const std::string bytes = read_bytes(file);
+  if (const char* format = other_format(bytes)) refuse(file, format);
+  std::string why;
+  const auto size = size_in_header(bytes, why);
+  if (!size) refuse(file, why);
+  const bool turned = orientation_of(bytes, file) >= 5;
+  return turned ? std::pair(size->second, size->first) : *size;
+}
+
 Image read_picture(const fs::path& file) {
   const std::string bytes = read_bytes(file);
   if (const char* format = other_format(bytes)) refuse(file, format);
-  int orientation = 1;
-  if (bytes.starts_with(png::kSignature)) {
-    orientation = orientation_of_png(bytes, file);
-  } else if (is_jpeg(bytes)) {
-    orientation = orientation_of_jpeg(bytes);
-  }
+  const int orientation = orientation_of(bytes, file);
   std::string why;
   const std::optional<Decoded> decoded = decode(bytes, why);
   if (!decoded) refuse(file, why);

@@ -107,18 +107,25 @@ constexpr stbi_io_callbacks kCallbacks = {read_bytes, skip_bytes, is_at_end};
 
 }  // namespace
 
-std::optional<Decoded> decode(std::string_view bytes, std::string& why) {
-  Decoded out;
+std::optional<std::pair<int, int>> size_in_header(std::string_view bytes, std::string& why) {
+  int width = 0, height = 0, channels = 0;
   Reader header{bytes};
-  if (!stbi_info_from_callbacks(&kCallbacks, &header, &out.width, &out.height, &out.channels)) {
+  if (!stbi_info_from_callbacks(&kCallbacks, &header, &width, &height, &channels)) {
     why = stbi_failure_reason();
     return std::nullopt;
   }
-  if (out.width < 1 || out.height < 1 || out.width > kMaxPictureSide || out.height > kMaxPictureSide) {
-    why = "its size is " + std::to_string(out.width) + "x" + std::to_string(out.height) + ", expected 1 to " +
+  if (width < 1 || height < 1 || width > kMaxPictureSide || height > kMaxPictureSide) {
+    why = "its size is " + std::to_string(width) + "x" + std::to_string(height) + ", expected 1 to " +
           std::to_string(kMaxPictureSide) + " pixels a side";
     return std::nullopt;
   }
+  return std::pair(width, height);
+}
+
+std::optional<Decoded> decode(std::string_view bytes, std::string& why) {
+  const auto size = size_in_header(bytes, why);
+  if (!size) return std::nullopt;
+  Decoded out{size->first, size->second, 0, {}};
   limit_allocations(bytes.size(), static_cast<std::size_t>(out.width), static_cast<std::size_t>(out.height));
   Reader reader{bytes};
   const Pixels pixels(stbi_load_from_callbacks(&kCallbacks, &reader, &out.width, &out.height, &out.channels, 0),

@@ -26,6 +26,9 @@ struct Decoded {
   std::vector<uint8_t> pixels;
 };
 
+// The stored width and height, from the header alone.
+std::optional<std::pair<int, int>> size_in_header(std::string_view bytes, std::string& why);
+
 // A PNG, JPEG, BMP or TGA with its own channels (grey 1, grey and alpha 2, RGB 3, RGBA 4; palettes expanded, of 16 bits
 // the high byte). A file that ends before its pixels do is not decoded, though stb would fill it up with zeros.
 std::optional<Decoded> decode(std::string_view bytes, std::string& why);

@@ -73,18 +73,6 @@ class Effects {
 
 }  // namespace
 
-void refuse_picture_models(const Checkpoint& c, Faults& faults) {
-  for (const Checkpoint* model : {&c, c.refiner.get()}) {
-    if (model == nullptr || !model->takes_picture()) continue;
-    const bool inpainting = model->unet.in_channels == 2 * model->vae.latent_channels + 1;
-    faults.add(model->path.string() + ": the U-Net takes " + std::to_string(model->unet.in_channels) +
-               (inpainting ? " channels: an inpainting model, which draws into a picture with a mask, and this request "
-                             "has none"
-                           : " channels: an instruct-pix2pix model, which changes a picture, and this request has "
-                             "none"));
-  }
-}
-
 void refuse_without_effect(const Request& given, const Request& filled, const Checkpoint& c, const SamplerRow& sampler,
                            Faults& faults) {
   Effects(given, filled, c, faults).check();

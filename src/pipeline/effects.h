@@ -5,9 +5,6 @@
 
 namespace easel {
 
-// Adds a fault for a model that draws nothing without a picture.
-void refuse_picture_models(const Checkpoint& checkpoint, Faults& faults);
-
 // Adds a fault, with the reason, for every field of `given` that would change nothing on this one picture.
 void refuse_without_effect(const Request& given, const Request& filled, const Checkpoint& checkpoint,
                            const SamplerRow& sampler, Faults& faults);

@@ -1,17 +1,10 @@
 #include <c10/core/InferenceMode.h>
 
-#include "pipeline/stages.h"
+#include "pipeline/beginning.h"
 
 namespace easel {
 
 namespace {
-
-// [1, 3, H, W] in [−1, 1], as diffusers' VaeImageProcessor makes it.
-Tensor pixels_of(const Image& image) {
-  const Tensor bytes = at::from_blob(const_cast<uint8_t*>(image.pixels.data()), {image.height, image.width, 3},
-                                     at::TensorOptions().dtype(at::kByte));
-  return bytes.to(at::kFloat).div(255.0).permute({2, 0, 1}).unsqueeze(0).mul(2.0).sub(1.0);
-}
 
 void check_sides(const Image& picture, const Checkpoint& c) {
   const int64_t factor = c.vae.factor();

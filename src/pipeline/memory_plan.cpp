@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "pipeline/picture_request.h"
+
 namespace easel {
 
 namespace {
@@ -33,6 +35,15 @@ int64_t decoder_activations(const VaeSpec& s, int64_t pixels) {
   return 4 * channels[std::min<std::size_t>(1, channels.size() - 1)] * pixels;
 }
 
+// The encoder's finest level: two pictures of its channels and what a ResNet block computes beside them.
+int64_t encoder_activations(const VaeSpec& s, int64_t pixels) { return 4 * s.block_out_channels.front() * pixels; }
+
+// In strips: the finest level's activation as it is stored, the one that it is computed from, and the strips.
+int64_t activations_in_strips(const VaeSpec& s, int64_t pixels, int64_t size) {
+  constexpr int64_t kStrips = 8;
+  return s.block_out_channels.front() * pixels * size * 3 / 2 + kStrips * kStripBytes;
+}
+
 int64_t size_of(at::ScalarType dtype) { return static_cast<int64_t>(c10::elementSize(dtype)); }
 
 MemoryPhase text_phase(StageSet& nets, const std::string& name) {
@@ -50,6 +61,26 @@ MemoryPhase unet_phase(StageSet& nets, const std::string& name, const Request& r
   return {Kind::kUNet, name, nets.bytes_of(Part::kUNet), values * size_of(nets.precision().unet)};
 }
 
+// A VAE's network that needs `values` for the picture at once. Strips never take more than the whole.
+MemoryPhase vae_phase(StageSet& nets, MemoryPhase::Kind kind, const std::string& name, int64_t weights, int64_t values,
+                      int64_t pixels) {
+  const int64_t size = size_of(nets.precision().vae), whole = values * size;
+  return {kind, name, weights, whole, std::min(whole, activations_in_strips(nets.checkpoint().vae, pixels, size))};
+}
+
+MemoryPhase encoder_phase(StageSet& nets, const Request& r) {
+  const int64_t pixels = *r.width * *r.height;
+  return vae_phase(nets, Kind::kEncoder, "the VAE's encoder", nets.vae_encoder_bytes(),
+                   encoder_activations(nets.checkpoint().vae, pixels), pixels);
+}
+
+MemoryPhase decoder_phase(StageSet& nets, const Request& r) {
+  const VaeSpec& vae = nets.checkpoint().vae;
+  const int64_t pixels = *r.width * *r.height, tile = kTile * vae.factor();
+  const int64_t at_once = r.vae_tiling_fast.value_or(false) ? std::min(pixels, tile * tile) : pixels;
+  return vae_phase(nets, Kind::kVae, "the VAE", nets.bytes_of(Part::kVae), decoder_activations(vae, at_once), pixels);
+}
+
 int64_t loaded_bytes(StageSet& nets) {
   int64_t bytes = 0;
   for (const Part part : parts_of(nets.checkpoint())) {
@@ -58,16 +89,18 @@ int64_t loaded_bytes(StageSet& nets) {
   return bytes;
 }
 
-MemoryPlan plan_with(const std::vector<MemoryPhase>& phases, bool free_text, bool free_unet) {
-  MemoryPlan plan = {free_text, free_unet, 0, ""};
+MemoryPlan plan_with(const std::vector<MemoryPhase>& phases, bool free_text, bool free_unet, bool strips) {
+  MemoryPlan plan = {free_text, free_unet, strips, 0, ""};
   int64_t kept = 0;
   for (const MemoryPhase& phase : phases) {
-    const int64_t at_work = kept + phase.weights + phase.activations;
+    const int64_t activations = strips && phase.in_strips >= 0 ? phase.in_strips : phase.activations;
+    const int64_t at_work = kept + phase.weights + activations;
     if (at_work > plan.peak) {
       plan.peak = at_work;
       plan.largest = phase.name;
     }
-    const bool freed = phase.kind == Kind::kText ? free_text : phase.kind == Kind::kUNet && free_unet;
+    const bool early = phase.kind == Kind::kText || phase.kind == Kind::kEncoder;
+    const bool freed = early ? free_text : phase.kind == Kind::kUNet && free_unet;
     if (!freed) kept += phase.weights;
   }
   return plan;
@@ -75,21 +108,23 @@ MemoryPlan plan_with(const std::vector<MemoryPhase>& phases, bool free_text, boo
 
 }  // namespace
 
-MemoryPlan plan_memory(const std::vector<MemoryPhase>& phases, int64_t available) {
-  for (const auto& [free_text, free_unet] : {std::pair{false, false}, {true, false}}) {
-    const MemoryPlan plan = plan_with(phases, free_text, free_unet);
+MemoryPlan plan_memory(const std::vector<MemoryPhase>& phases, int64_t available, bool strips) {
+  for (const auto& [free_text, free_unet] : {std::pair{false, false}, {true, false}, {true, true}}) {
+    const MemoryPlan plan = plan_with(phases, free_text, free_unet, strips);
     if (plan.peak <= available) return plan;
   }
-  return plan_with(phases, true, true);
+  return strips ? plan_with(phases, true, true, true) : plan_memory(phases, available, /*strips=*/true);
 }
 
 std::vector<MemoryPhase> memory_phases(const Request& r, StageSet& nets, StageSet* refiner) {
+  const std::optional<Request> enlarged = second_pass(r);
+  const Request& large = enlarged ? *enlarged : r;
   std::vector<MemoryPhase> phases = {text_phase(nets, "the text encoders")};
   if (refiner != nullptr) phases.push_back(text_phase(*refiner, "the refiner's text encoder"));
-  phases.push_back(unet_phase(nets, "the U-Net", r));
+  if (r.init_img || (enlarged && enlarged->hires_upscaler != "latent")) phases.push_back(encoder_phase(nets, large));
+  phases.push_back(unet_phase(nets, "the U-Net", large));
   if (refiner != nullptr) phases.push_back(unet_phase(*refiner, "the refiner's U-Net", r));
-  const int64_t values = decoder_activations(nets.checkpoint().vae, *r.width * *r.height);
-  phases.push_back({Kind::kVae, "the VAE", nets.bytes_of(Part::kVae), values * size_of(nets.precision().vae)});
+  phases.push_back(decoder_phase(nets, large));
   return phases;
 }
 
@@ -101,7 +136,10 @@ int64_t usable_memory(StageSet& nets, StageSet* refiner) {
 }
 
 MemoryPlan check_memory(const Request& r, const std::vector<MemoryPhase>& phases, int64_t available) {
-  const MemoryPlan plan = plan_memory(phases, available);
+  const bool asked = r.vae_tiling.value_or(false) || r.vae_tiling_fast.value_or(false);
+  const MemoryPlan plan = plan_memory(phases, available, asked);
+  if (plan.strips && !asked && plan.peak <= available)
+    log::note("the VAE works strip by strip, for want of memory (as with --vae-tiling)");
   std::string all;
   for (const MemoryPhase& phase : phases) {
     const std::string work = phase.activations > 0 ? " + " + gigabytes(phase.activations) : "";

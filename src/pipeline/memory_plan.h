@@ -7,21 +7,24 @@ namespace easel {
 
 // A network at work: its weights, and what it computes with beside them. In the order of the work.
 struct MemoryPhase {
-  enum class Kind { kText, kUNet, kVae };
+  enum class Kind { kText, kEncoder, kUNet, kVae };
   Kind kind;
   std::string name;  // "the U-Net"
   int64_t weights, activations;
+  int64_t in_strips = -1;  // activations when it works strip by strip; −1 where it cannot
 };
 
 struct MemoryPlan {
-  bool free_text = false;  // after the text is encoded
+  bool free_text = false;  // after the text is encoded; the VAE's encoder too
   bool free_unet = false;  // after its last step
+  bool strips = false;     // the VAE works strip by strip
   int64_t peak = 0;        // bytes
   std::string largest;     // the phase at the peak
 };
 
-// Keeps as much for the next picture as fits into `available`; when nothing fits, the plan that frees all.
-MemoryPlan plan_memory(const std::vector<MemoryPhase>& phases, int64_t available);
+// Keeps as much for the next picture as fits into `available`; when nothing fits, the plan that frees all. Strips are
+// the last resort, unless they are asked for.
+MemoryPlan plan_memory(const std::vector<MemoryPhase>& phases, int64_t available, bool strips = false);
 
 // Estimates from below: what they say does not fit would not have fitted.
 std::vector<MemoryPhase> memory_phases(const Request& resolved, StageSet& nets, StageSet* refiner);

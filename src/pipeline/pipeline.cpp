@@ -1,11 +1,11 @@
 // The way of a picture: prompt → conditioning; seed → noise → latent by the sampler; latent → pixels.
 #include <c10/core/InferenceMode.h>
 
-#include "pipeline/conditioning.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/not_finite.h"
+#include "pipeline/picture_request.h"
 #include "pipeline/pixel_model.h"
-#include "pipeline/trajectory.h"
+#include "pipeline/stretch.h"
 
 namespace easel {
 
@@ -50,10 +50,13 @@ struct Pipeline::Stages {
 
   Stages(Checkpoint c, Precision precision, std::optional<int64_t> limit);
   MemoryPlan plan(const Request& r);
-  Tensor sample(const Request& r, const MemoryPlan& plan, bool full, const OnProgress& on_progress,
-                TrajectoryKeeper& keeper, Timings& time);
+  std::vector<Stretch> way(const Request& r, const MemoryPlan& plan, bool full, Timings& time);
+  Tensor sample(const Request& r, const PictureInput* input, const MemoryPlan& plan, bool full,
+                const OnProgress& on_progress, TrajectoryKeeper& keeper, Timings& time);
+  Tensor draw_over(const Request& r, const Tensor& latent, const MemoryPlan& plan, bool full,
+                   const std::function<void()>& on_call, Timings& time);
   Conditioning conditioning(Model& model, const Request& r, const MemoryPlan& plan, bool full, Timings& time);
-  Tensor decode(StageSet& nets, const Tensor& latent, Timings& time);
+  Tensor decode(const Request& r, StageSet& nets, const Tensor& latent, const MemoryPlan& plan, Timings& time);
   void free_pictures_networks();
 };
 
@@ -77,6 +80,7 @@ void Pipeline::Stages::free_pictures_networks() {
     for (StageSet* nets : {&model.own, model.float32 ? &*model.float32 : nullptr}) {
       if (nets == nullptr) continue;
       nets->free_unet();
+      nets->free_vae_encoder();
       nets->free_vae_decoder();
     }
   };
@@ -95,91 +99,92 @@ Conditioning Pipeline::Stages::conditioning(Model& model, const Request& r, cons
   return conditioning;
 }
 
-namespace {
-
-// What one network does of the way from noise to latent.
-struct Stretch {
-  StageSet& nets;
-  std::unique_ptr<Sampler> sampler;
-  Conditioning conditioning;
-};
-
-Conditioning conditional_half(const Conditioning& both) {
-  const auto last = [](const Tensor& t) { return t.defined() ? t.narrow(0, t.size(0) - 1, 1) : t; };
-  Conditioning half{last(both.context), both.added};
-  half.added.text_embeds = last(both.added.text_embeds);
-  half.added.time_ids = last(both.added.time_ids);
-  return half;
+// The networks that a picture passes on its way from noise, with what they are told.
+std::vector<Stretch> Pipeline::Stages::way(const Request& r, const MemoryPlan& plan, bool full, Timings& time) {
+  std::vector<Stretch> way;
+  way.push_back({base.stages(full), make_sampler(r, checkpoint), conditioning(base, r, plan, full, time)});
+  if (!refiner) return way;
+  way.push_back({refiner->stages(full), make_refiner_sampler(r, *checkpoint.refiner),
+                 conditioning(*refiner, r, plan, full, time)});
+  way.front().goal = way.back().sampler->steps().front();
+  return way;
 }
 
-// The U-Net under one conditioning; it outlives the network made of it.
-Network told(const UNet& unet, Conditioning conditioning, at::ScalarType dtype) {
-  return [&unet, c = std::move(conditioning), dtype](const Tensor& in, double t) {
-    check_interrupted();
-    return unet(in.to(dtype), t, c.context, c.added).to(at::kFloat);
+int calls_of(const std::vector<Stretch>& way) {
+  int calls = 0;
+  for (const Stretch& stretch : way) calls += static_cast<int>(stretch.sampler->steps().size());
+  return calls;
+}
+
+// [1, L, H/F, W/F] float32.
+Tensor Pipeline::Stages::sample(const Request& r, const PictureInput* input, const MemoryPlan& plan, bool full,
+                                const OnProgress& on_progress, TrajectoryKeeper& keeper, Timings& time) {
+  const std::vector<Stretch> first = way(r, plan, full, time);
+  const std::optional<Request> enlarged = second_pass(r);
+  const int total =
+      calls_of(first) + (enlarged ? static_cast<int>(make_sampler(*enlarged, checkpoint)->steps().size()) : 0);
+  int done = 0;
+  const auto on_call = [&] {
+    if (on_progress) on_progress(++done, total);
   };
-}
-
-// x, in the sampler's own scaling, moved along the sampler's steps. It computes in float32 whatever the network's
-// dtype.
-Tensor travel(const Request& r, const Stretch& stretch, Tensor x, RandomStream& stream, TrajectoryKeeper& keeper,
-              const std::function<void(int, const Tensor&)>& on_step, Timings& time) {
-  const UNet& unet = stretch.nets.unet(&time.load);
-  const double start = now_seconds();
-  const Network network = told(unet, stretch.conditioning, stretch.nets.precision().unet);
-  const bool guided = stretch.nets.checkpoint().is_guided(*r.cfg_scale);
-  const PredictionType prediction = stretch.sampler->prediction();
-  Denoiser denoise =
-      make_denoiser(guided ? guide(network, *r.cfg_scale, r.cfg_rescale.value_or(0)) : network, prediction);
-  const double from = r.cfg_start.value_or(0), to = r.cfg_end.value_or(1);
-  if (guided && (from > 0 || to < 1)) {
-    const Network plain = told(unet, conditional_half(stretch.conditioning), stretch.nets.precision().unet);
-    denoise = guided_between(from, to, denoise, make_denoiser(plain, prediction));
+  keeper.begin(calls_of(first));
+  RandomStream stream(*r.seed);
+  StageSet& nets = first.front().nets;
+  const int64_t factor = checkpoint.vae.factor();
+  const BeginningOptions options{.strength = r.strength.value_or(1), .strips = plan.strips};
+  const Beginning begin =
+      input ? begin_with_picture(*input, nets, *first.front().sampler, stream, options, time)
+            : begin_with_noise(nets, *first.front().sampler,
+                               {1, checkpoint.vae.latent_channels, *r.height / factor, *r.width / factor}, stream);
+  if (plan.free_text) nets.free_vae_encoder();
+  Journey journey{stream, keeper, on_call, time};
+  Tensor x = begin.x;
+  for (const Stretch& stretch : first) {
+    x = travel(r, stretch, begin, x, journey);
+    if (plan.free_unet) stretch.nets.free_unet();
   }
-  x = stretch.sampler->sample(
-      keeper.watch(denoise), x, [&](at::IntArrayRef shape) { return stream.randn(shape); }, on_step);
-  time.sample += now_seconds() - start;
+  if (enlarged) x = draw_over(*enlarged, x, plan, full, on_call, time);
   return x;
 }
 
-}  // namespace
-
-// [1, L, H/F, W/F] float32.
-Tensor Pipeline::Stages::sample(const Request& r, const MemoryPlan& plan, bool full, const OnProgress& on_progress,
-                                TrajectoryKeeper& keeper, Timings& time) {
-  std::vector<Stretch> way;
-  way.push_back({base.stages(full), make_sampler(r, checkpoint), conditioning(base, r, plan, full, time)});
-  if (refiner)
-    way.push_back({refiner->stages(full), make_refiner_sampler(r, *checkpoint.refiner),
-                   conditioning(*refiner, r, plan, full, time)});
-  int total = 0, done = 0;
-  for (const Stretch& stretch : way) total += static_cast<int>(stretch.sampler->steps().size());
-  keeper.begin(total);
-
+// The second pass of --hires: what `latent` shows, enlarged, is the picture that `r` begins with. Its noise is that of
+// a run of its own, so that the two passes equal two runs.
+Tensor Pipeline::Stages::draw_over(const Request& r, const Tensor& latent, const MemoryPlan& plan, bool full,
+                                   const std::function<void()>& on_call, Timings& time) {
+  TrajectoryKeeper nobody(nullptr);
+  StageSet& nets = base.stages(full);
+  const Stretch stretch{nets, make_sampler(r, checkpoint), conditioning(base, r, plan, full, time)};
   RandomStream stream(*r.seed);
-  const int64_t factor = checkpoint.vae.factor();
-  const Tensor noise = stream.randn({1, checkpoint.vae.latent_channels, *r.height / factor, *r.width / factor});
-  Tensor x = (noise * way.front().sampler->init_scale()).to(base.own.precision().device);
-  for (const Stretch& stretch : way) {
-    x = travel(
-        r, stretch, x, stream, keeper,
-        [&](int, const Tensor&) {
-          if (on_progress) on_progress(++done, total);
-        },
-        time);
-    if (plan.free_unet) stretch.nets.free_unet();
+  Beginning begin;
+  if (r.hires_upscaler == "latent") {
+    const int64_t factor = checkpoint.vae.factor();
+    const Tensor large = at::upsample_bicubic2d(latent, {*r.height / factor, *r.width / factor}, false);
+    begin.x = stretch.sampler->noised(large, stream.randn(large.sizes()).to(large.device()));
+  } else {
+    PictureInput input;
+    input.picture =
+        resize(to_image(decode(r, nets, latent, plan, time)), static_cast<int>(*r.width), static_cast<int>(*r.height));
+    begin = begin_with_picture(input, nets, *stretch.sampler, stream, {*r.strength, plan.strips}, time);
+    if (plan.free_text) nets.free_vae_encoder();
   }
+  Journey journey{stream, nobody, on_call, time};
+  const Tensor x = travel(r, stretch, begin, begin.x, journey);
+  if (plan.free_unet) nets.free_unet();
   return x;
 }
 
 // [3, H, W] float32 on the CPU.
-Tensor Pipeline::Stages::decode(StageSet& nets, const Tensor& latent, Timings& time) {
+Tensor Pipeline::Stages::decode(const Request& r, StageSet& nets, const Tensor& latent, const MemoryPlan& plan,
+                                Timings& time) {
   check_interrupted();
   const VaeDecoder& decoder = nets.vae_decoder(&time.load);
   const double start = now_seconds();
-  const Tensor pixels = decoder(latent.to(nets.precision().vae)).to(at::kFloat).to(at::kCPU)[0];
+  const Tensor in = latent.to(nets.precision().vae);
+  const Tensor pixels = r.vae_tiling_fast.value_or(false) ? decoder.in_tiles(in)
+                        : plan.strips                     ? decoder.in_strips(in)
+                                                          : decoder(in);
   time.decode += now_seconds() - start;
-  return pixels;
+  return pixels.to(at::kFloat).to(at::kCPU)[0];
 }
 
 Pipeline::Pipeline(Checkpoint checkpoint, Precision precision, std::optional<int64_t> memory) {
@@ -200,28 +205,34 @@ Picture Pipeline::generate(const Request& r, const OnProgress& on_progress, Traj
   picture.precision = s.base.own.precision();
   const MemoryPlan plan = s.plan(r);
 
+  const std::optional<PictureInput> input = read_picture_input(r);
+
   TrajectoryKeeper keeper(trajectory);
-  Tensor latent = s.sample(r, plan, /*full=*/false, on_progress, keeper, picture.timings);
+  const auto sample = [&](bool full) {
+    return s.sample(r, input ? &*input : nullptr, plan, full, on_progress, keeper, picture.timings);
+  };
+  Tensor latent = sample(/*full=*/false);
   if (!is_finite(latent) && picture.precision.unet != at::kFloat) {
     warn_of_retry("the U-Net", picture.precision.unet);
     picture.precision.text = picture.precision.unet = at::kFloat;
-    latent = s.sample(r, plan, /*full=*/true, on_progress, keeper, picture.timings);
+    latent = sample(/*full=*/true);
   }
   if (!is_finite(latent)) throw not_finite("the U-Net");
 
-  Tensor pixels = s.decode(s.base.own, latent, picture.timings);
+  Tensor pixels = s.decode(r, s.base.own, latent, plan, picture.timings);
   if (!is_finite(pixels) && picture.precision.vae != at::kFloat) {
     warn_of_retry("the VAE", picture.precision.vae);
     picture.precision.vae = at::kFloat;
-    pixels = s.decode(s.base.stages(/*full=*/true), latent, picture.timings);
+    pixels = s.decode(r, s.base.stages(/*full=*/true), latent, plan, picture.timings);
   }
   if (!is_finite(pixels)) throw not_finite("the VAE");
   // With the VAE that gave the picture.
   StageSet& decoding = s.base.stages(/*full=*/picture.precision.vae != s.base.own.precision().vae);
-  keeper.finish([&](const Tensor& x) { return s.decode(decoding, x, picture.timings); });
+  keeper.finish([&](const Tensor& x) { return s.decode(r, decoding, x, plan, picture.timings); });
 
   picture.latent = latent.to(at::kCPU);
   picture.image = to_image(pixels);
+  if (input) picture.image = input->finished(std::move(picture.image));
   return picture;
 }
 

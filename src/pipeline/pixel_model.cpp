@@ -88,9 +88,9 @@ std::string flag_of(const RequestField& field) {
 }
 
 void refuse_without_effect(const Request& given, const PixelModel& m, Faults& faults) {
-  static const std::set<std::string> kRead = {"width", "height",     "seed",      "steps",        "sampler",
-                                              "eta",   "prediction", "scheduler", "sigmas",       "timesteps",
-                                              "model", "device",     "dtype",     "prompt_syntax"};
+  static const std::set<std::string> kRead = {
+      "width",     "height", "seed",   "steps", "sampler",       "eta",      "prediction", "scheduler", "sigmas",
+      "timesteps", "model",  "device", "dtype", "prompt_syntax", "init_img", "strength",   "resize"};
   const std::string unconditional = m.path.string() + " is a pixel-space model (UNet2DModel): it draws without a text";
   for (const RequestField& field : request_fields()) {
     const bool is_given = std::visit([&](auto member) { return (given.*member).has_value(); }, field.member);
@@ -109,6 +109,22 @@ void set_side(std::optional<int64_t>& side, const char* flag, int64_t own, const
   side = own;
 }
 
+// A picture is varied as SDEdit does it (Meng et al. 2022): noised, and the way back from there.
+void fill_picture(Request& r, Faults& faults) {
+  for (const auto& [is_given, flag] :
+       {std::pair{r.strength.has_value(), "--strength"}, {r.resize.has_value(), "--resize"}}) {
+    if (is_given && !r.init_img) faults.add(std::string(flag) + " has no effect without --init-img");
+  }
+  if (!r.init_img || !faults.empty()) return;
+  if (!r.strength) r.strength = 0.75;
+  const auto [width, height] = picture_size(*r.init_img);
+  if (width == *r.width && height == *r.height)
+    r.resize.reset();
+  else if (!r.resize)
+    faults.add(*r.init_img + " is " + std::to_string(width) + "x" + std::to_string(height) + ": this model draws " +
+               std::to_string(*r.width) + "x" + std::to_string(*r.height) + "; --resize fit, fill or stretch it");
+}
+
 }  // namespace
 
 std::unique_ptr<Sampler> make_sampler(const Request& r, const PixelModel& m) {
@@ -123,6 +139,7 @@ Request resolve(const Request& given, const PixelModel& m, const Precision& prec
   r.prompt = "";
   set_side(r.width, "--width", m.unet.sample_width, m, faults);
   set_side(r.height, "--height", m.unet.sample_height, m, faults);
+  fill_picture(r, faults);
   if (!r.sampler) r.sampler = m.sampler->name;
   resolve_sampler(r, /*sdxl=*/false, faults);
   const SamplerRow& sampler = find_sampler(*r.sampler);

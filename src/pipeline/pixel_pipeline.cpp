@@ -1,6 +1,7 @@
 // The way of a pixel-space picture: seed → noise → picture.
 #include <c10/core/InferenceMode.h>
 
+#include "pipeline/beginning.h"
 #include "pipeline/not_finite.h"
 #include "pipeline/pixel_model.h"
 
@@ -25,6 +26,16 @@ const UNet2D& PixelPipeline::unet(std::optional<UNet2D>& stage, at::ScalarType d
   return *stage;
 }
 
+namespace {
+
+// RGB for a model of so many channels: 1 is grey, ITU-R 601's luma.
+Tensor channels(const Tensor& rgb, int64_t count) {
+  if (count == 3) return rgb;
+  return (rgb * at::tensor({0.299, 0.587, 0.114}).to(at::kFloat).view({1, 3, 1, 1})).sum(1, /*keepdim=*/true);
+}
+
+}  // namespace
+
 // [1, C, H, W] float32; the sampler computes in float32 whatever the network's dtype.
 Tensor PixelPipeline::sample(const Request& r, const UNet2D& unet, at::ScalarType dtype, const OnProgress& on_progress,
                              TrajectoryKeeper& keeper) const {
@@ -36,10 +47,13 @@ Tensor PixelPipeline::sample(const Request& r, const UNet2D& unet, at::ScalarTyp
   };
   RandomStream stream(*r.seed);
   const Tensor noise = stream.randn({1, model_.unet.in_channels, *r.height, *r.width});
+  const std::optional<PictureInput> input = read_picture_input(r);
+  const Tensor x = input ? sampler->noised(channels(pixels_of(input->picture), model_.unet.in_channels), noise)
+                         : noise * sampler->init_scale();
   keeper.begin(total);
   return sampler->sample(
-      keeper.watch(make_denoiser(network, sampler->prediction())),
-      (noise * sampler->init_scale()).to(precision_.device), [&](at::IntArrayRef shape) { return stream.randn(shape); },
+      keeper.watch(make_denoiser(network, sampler->prediction())), x.to(precision_.device),
+      [&](at::IntArrayRef shape) { return stream.randn(shape); },
       [&](int done, const Tensor&) {
         if (on_progress) on_progress(done + 1, total);
       });

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "easel/pipeline.h"
+#include "pipeline/picture_input.h"
 
 namespace easel {
 
@@ -20,6 +21,9 @@ std::string expectation(const RequestField& field) {
   }
   if (field.form == TextForm::kSize) return "expected a size in pixels, WIDTHxHEIGHT, as 1024x768";
   if (field.form == TextForm::kPoint) return "expected a place in pixels, LEFT,TOP, as 0,128";
+  if (field.form == TextForm::kMargins)
+    return "expected L,T,R,B in pixels or percent, not all 0, as 0,0,128,0 or 25%,0,25%,0";
+  if (field.is_switch()) return "expected true or false";
   if (std::holds_alternative<std::optional<double> Request::*>(field.member))
     return "expected a number from " + plain(field.low) + " to " + plain(field.high);
   if (std::holds_alternative<std::optional<uint64_t> Request::*>(field.member))
@@ -53,6 +57,14 @@ std::optional<std::pair<int64_t, int64_t>> number_pair(std::string_view text, Te
 
 namespace {
 
+bool has_form(const std::string& text, TextForm form) {
+  if (form == TextForm::kAny) return true;
+  if (form != TextForm::kMargins) return number_pair(text, form).has_value();
+  constexpr int kAnySide = 512;  // percents are of the picture's sides, which are not known here
+  const auto margins = margins_of(text, kAnySide, kAnySide);
+  return margins && margins->left + margins->top + margins->right + margins->bottom > 0;
+}
+
 // Sets one typed member; false where the value is not what the field expects.
 struct Setter {
   Request& request;
@@ -60,8 +72,8 @@ struct Setter {
 
   bool operator()(std::optional<std::string> Request::*member, const std::string& value) const {
     const auto& words = field.words;
-    const bool allowed = (words.empty() || std::find(words.begin(), words.end(), value) != words.end()) &&
-                         (field.form == TextForm::kAny || number_pair(value, field.form));
+    const bool allowed =
+        (words.empty() || std::find(words.begin(), words.end(), value) != words.end()) && has_form(value, field.form);
     if (allowed) request.*member = value;
     return allowed;
   }
@@ -80,11 +92,17 @@ struct Setter {
     request.*member = value;
     return true;
   }
+  bool operator()(std::optional<bool> Request::*member, bool value) const {
+    request.*member = value;
+    return true;
+  }
 
   template <class T>
   bool from_text(std::optional<T> Request::*member, std::string_view text) const {
     if constexpr (std::is_same_v<T, std::string>) {
       return (*this)(member, std::string(text));
+    } else if constexpr (std::is_same_v<T, bool>) {
+      return (text == "true" || text == "false") && (*this)(member, text == "true");
     } else {
       const std::optional<T> value = parsed<T>(text);
       return value && (*this)(member, *value);
@@ -95,6 +113,8 @@ struct Setter {
   bool from_json(std::optional<T> Request::*member, const json& value) const {
     if constexpr (std::is_same_v<T, std::string>) {
       return value.is_string() && (*this)(member, value.get<std::string>());
+    } else if constexpr (std::is_same_v<T, bool>) {
+      return value.is_boolean() && (*this)(member, value.get<bool>());
     } else if constexpr (std::is_same_v<T, uint64_t>) {  // a seed above 2^53 is safer as text
       if (value.is_string()) return from_text(member, value.get_ref<const std::string&>());
       return value.is_number_unsigned() && (*this)(member, value.get<uint64_t>());

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "pipeline/effects.h"
+#include "pipeline/picture_request.h"
 #include "pipeline/pixel_model.h"
 #include "pipeline/stages.h"
 
@@ -161,6 +162,7 @@ void resolve_sampler(Request& r, bool sdxl, Faults& faults) {
 
 SamplerOptions sampler_options(const Request& r) {
   SamplerOptions options{.steps = static_cast<int>(*r.steps), .eta = r.eta, .prediction = prediction_of(r.prediction)};
+  options.strength = r.strength.value_or(1.0);
   if (r.sigmas) options.sigmas = numbers_of(*r.sigmas).value_or(std::vector<double>{});
   if (r.timesteps) options.timesteps = numbers_of(*r.timesteps).value_or(std::vector<double>{});
   if (!r.sigmas && !r.timesteps) options.schedule = r.scheduler.value_or("");
@@ -179,6 +181,7 @@ std::unique_ptr<Sampler> make_refiner_sampler(const Request& r, const Checkpoint
   SamplerOptions options = sampler_options(r);
   options.prediction = {};
   options.denoising_start = r.refiner_start;
+  options.strength = 1.0;  // it goes on where the base model stopped
   return find_sampler(*r.sampler).make(refiner.scheduler, options);
 }
 
@@ -188,6 +191,9 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   Faults faults;
   Request r = given;
   count_steps(r, faults);
+  refuse_pictures_without_effect(given, c, faults);
+  faults.raise_if_any(ErrorKind::kUsage);  // before a picture is looked at
+  fill_picture(r, c, faults);
   fill_sampling(r, c);
   if (c.is_sdxl()) fill_sdxl(r, c);
   if (!r.sampler) r.sampler = sampler_of(c.scheduler).name;
@@ -195,7 +201,6 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   const SamplerRow& sampler = find_sampler(*r.sampler);
   if (sampler.has_eta) fill(r.eta, c.own_defaults.eta, {sampler.default_eta});
 
-  refuse_picture_models(c, faults);
   check_size("--width", *r.width, c, faults);
   check_size("--height", *r.height, c, faults);
   refuse_without_effect(given, r, c, sampler, faults);
@@ -204,6 +209,8 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   if (!c.refiner) r.refiner_start.reset();  // refused above where it was given
   collect_usage_faults(faults, [&] { r.prediction = word_of(make_sampler(r, c)->prediction()); });
   if (c.refiner) collect_usage_faults(faults, [&] { make_refiner_sampler(r, *c.refiner); });
+  if (r.hires && !r.hires_steps) r.hires_steps = r.steps;
+  if (const auto second = second_pass(r)) collect_usage_faults(faults, [&] { make_sampler(*second, c); });
   faults.raise_if_any(ErrorKind::kUsage);
 
   r.model = given.model.value_or(kBundledModel);

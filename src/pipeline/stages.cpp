@@ -44,6 +44,13 @@ void build(const Checkpoint& c, Part part, const Weights& w, bool with_vae_encod
   }
 }
 
+// Of the tensors that were asked for.
+int64_t bytes_in(const Weights& shapes, at::ScalarType dtype) {
+  int64_t values = 0;
+  for (const auto& [name, shape] : shapes.binding().asked) values += c10::multiply_integers(shape);
+  return values * static_cast<int64_t>(c10::elementSize(dtype));
+}
+
 }  // namespace
 
 std::function<bool(const std::string&)> unread_tensors(const Checkpoint& c, Part part) {
@@ -81,9 +88,7 @@ int64_t StageSet::bytes_of(Part part) {
   const at::ScalarType dtype = part == Part::kUNet  ? precision_.unet
                                : part == Part::kVae ? precision_.vae
                                                     : precision_.text;
-  for (const auto& [name, shape] : shapes.binding().asked)
-    entry->second += c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(dtype));
-  return entry->second;
+  return entry->second = bytes_in(shapes, dtype);
 }
 
 template <class Network, class Spec>
@@ -117,6 +122,16 @@ const UNet& StageSet::unet(double* seconds) {
 
 const VaeDecoder& StageSet::vae_decoder(double* seconds) {
   return loaded(vae_decoder_, Part::kVae, precision_.vae, checkpoint_.vae, seconds);
+}
+
+const VaeEncoder& StageSet::vae_encoder(double* seconds) {
+  return loaded(vae_encoder_, Part::kVae, precision_.vae, checkpoint_.vae, seconds);
+}
+
+int64_t StageSet::vae_encoder_bytes() {
+  const Weights shapes(nullptr, at::kMeta, at::kFloat);
+  VaeEncoder(shapes, checkpoint_.vae);
+  return bytes_in(shapes, precision_.vae);
 }
 
 void StageSet::free_text_encoders() {

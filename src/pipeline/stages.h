@@ -20,16 +20,19 @@ class StageSet {
   const XlmRobertaEncoder& multilingual(double* seconds);  // part kTextEncoder of an AltDiffusion checkpoint
   const UNet& unet(double* seconds);
   const VaeDecoder& vae_decoder(double* seconds);
+  const VaeEncoder& vae_encoder(double* seconds);
 
   void free_text_encoders();
   void free_unet() { unet_.reset(); }
   void free_vae_decoder() { vae_decoder_.reset(); }
+  void free_vae_encoder() { vae_encoder_.reset(); }
 
   const Checkpoint& checkpoint() const { return checkpoint_; }
   const Precision& precision() const { return precision_; }
   bool is_loaded(Part part) const;
-  // Of a part's weights that drawing needs, loaded or not.
+  // Of a part's weights that drawing needs, loaded or not; of the VAE its decoder.
   int64_t bytes_of(Part part);
+  int64_t vae_encoder_bytes();
 
   // By encoder, text and layer: a batch repeats its negative prompt, and often its prompts.
   std::map<std::tuple<Part, std::string, int64_t>, EncodedText> encoded;
@@ -45,6 +48,7 @@ class StageSet {
   std::optional<XlmRobertaEncoder> multilingual_;
   std::optional<UNet> unet_;
   std::optional<VaeDecoder> vae_decoder_;
+  std::optional<VaeEncoder> vae_encoder_;
   std::map<Part, int64_t> bytes_;
 };
 

@@ -55,7 +55,7 @@ TEST(Plan, SeedsRestartForEveryPrompt) {
   common.seed = 7;
   common.steps = 3;
   Faults faults;
-  const Plan plan(common, {"a", ""}, 3, no_seed, faults);
+  const Plan plan(common, {"a", ""}, {}, 3, no_seed, faults);
   EXPECT_TRUE(faults.empty()) << joined(faults);
   ASSERT_EQ(plan.size(), 6);
   for (int64_t i = 0; i < 6; ++i) {
@@ -72,7 +72,7 @@ TEST(Plan, DrawsOneSeedAPrompt) {
   Faults faults;
   uint64_t next = 100;
   const Plan plan(
-      {}, {"a", "b"}, 2, [&] { return next += 100; }, faults);
+      {}, {"a", "b"}, {}, 2, [&] { return next += 100; }, faults);
   EXPECT_EQ(plan.seeds(), (std::vector<uint64_t>{200, 300}));
   EXPECT_EQ(plan.job(1).request.seed, 201u);
   EXPECT_EQ(plan.job(3).request.seed, 301u);
@@ -82,9 +82,9 @@ TEST(Plan, LastSeedOfAll) {
   Request common;
   common.seed = kLargestSeed - 1;
   Faults none, one;
-  EXPECT_EQ(Plan(common, {"a"}, 2, no_seed, none).job(1).request.seed, kLargestSeed);
+  EXPECT_EQ(Plan(common, {"a"}, {}, 2, no_seed, none).job(1).request.seed, kLargestSeed);
   EXPECT_TRUE(none.empty()) << joined(none);
-  const Plan past(common, {"a"}, 3, no_seed, one);
+  const Plan past(common, {"a"}, {}, 3, no_seed, one);
   expect_fault(one, "--seed 18446744073709551614 with --batch-count 3: the last seed would be past");
 }
 

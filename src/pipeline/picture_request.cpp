@@ -1,0 +1,209 @@
+#include "pipeline/picture_request.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "pipeline/picture_input.h"
+
+namespace easel {
+
+namespace {
+
+// AUTOMATIC1111's and diffusers' defaults; a picture's latent, enlarged, needs more work than the picture itself.
+constexpr double kStrength = 0.75, kRepaintStrength = 1.0, kHiresStrength = 0.5, kLatentHiresStrength = 0.7;
+constexpr int64_t kInpaintPadding = 32;
+// How far from a whole multiple, in pixels, a side may come out of --hires: scales are typed with a few digits.
+constexpr double kRounding = 0.1;
+
+struct Size {
+  int64_t width, height;
+  bool operator==(const Size&) const = default;
+};
+
+std::string text_of(const Size& size) { return std::to_string(size.width) + "x" + std::to_string(size.height); }
+
+// What -W, -H and the VAE know: all are powers of two.
+int64_t multiple_of(const Checkpoint& c) { return std::max<int64_t>(8, c.vae.factor()); }
+
+int64_t nearest_multiple(double pixels, int64_t multiple) {
+  return std::max<int64_t>(multiple, std::llround(pixels / static_cast<double>(multiple)) * multiple);
+}
+
+Size size_of_picture(const std::string& file) {
+  const auto [width, height] = picture_size(file);
+  return {width, height};
+}
+
+// The picture with its outpainted margins.
+Size canvas_size(const Request& r, const Size& picture, Faults& faults) {
+  if (!r.outpaint) return picture;
+  const auto margins =
+      margins_of(*r.outpaint, static_cast<int>(picture.width), static_cast<int>(picture.height)).value_or(Margins{});
+  const Size canvas = {picture.width + margins.left + margins.right, picture.height + margins.top + margins.bottom};
+  if (canvas == picture) faults.add("--outpaint " + *r.outpaint + " adds nothing to " + text_of(picture));
+  if (std::max(canvas.width, canvas.height) > kMaxPictureSide)
+    faults.add("--outpaint " + *r.outpaint + ": a canvas of " + text_of(canvas) + " is too large, at most " +
+               std::to_string(kMaxPictureSide) + " a side");
+  return canvas;
+}
+
+// Width and height from the canvas; a missing one keeps its proportions. Nothing is rounded unless --resize or a side
+// says that the picture may be changed.
+void fill_size(Request& r, const Size& canvas, int64_t multiple, Faults& faults) {
+  const auto w = static_cast<double>(canvas.width), h = static_cast<double>(canvas.height);
+  const bool fits = canvas.width % multiple == 0 && canvas.height % multiple == 0;
+  const Size nearest = {nearest_multiple(w, multiple), nearest_multiple(h, multiple)};
+  if (!r.width && !r.height && !fits && !r.resize)
+    faults.add((r.outpaint ? "--outpaint " + *r.outpaint + " gives a canvas of " : *r.init_img + " is ") +
+               text_of(canvas) + ": this model draws multiples of " + std::to_string(multiple) +
+               "; --resize fill cuts it to " + text_of(nearest) + ", -W and -H say another size");
+  if (!r.width && !r.height) {
+    r.width = fits ? canvas.width : nearest.width;
+    r.height = fits ? canvas.height : nearest.height;
+  }
+  if (!r.width) r.width = nearest_multiple(w * static_cast<double>(*r.height) / h, multiple);
+  if (!r.height) r.height = nearest_multiple(h * static_cast<double>(*r.width) / w, multiple);
+  if (Size{*r.width, *r.height} == canvas)
+    r.resize.reset();
+  else if (!r.resize)
+    r.resize = "fill";
+}
+
+void fill_mask(Request& r, const Size& picture, Faults& faults) {
+  if (!r.mask) return;
+  const Size mask = size_of_picture(*r.mask);
+  if (mask != picture)
+    faults.add("--mask is " + text_of(mask) + ", the picture is " + text_of(picture) +
+               ": a mask has its picture's size");
+  if (!r.mask_blur) r.mask_blur = 0;
+}
+
+void fill_input(Request& r, const Checkpoint& c, Faults& faults) {
+  if (!r.strength) r.strength = c.own_defaults.strength;
+  if (!r.strength) r.strength = r.repaints() ? kRepaintStrength : kStrength;
+  const Size picture = size_of_picture(*r.init_img);
+  const Size canvas = canvas_size(r, picture, faults);
+  fill_mask(r, picture, faults);
+  if (!r.inpaint_full_res.value_or(false)) return fill_size(r, canvas, multiple_of(c), faults);
+  if (!r.inpaint_padding) r.inpaint_padding = kInpaintPadding;
+  if (!r.width) r.width = c.native_width();
+  if (!r.height) r.height = c.native_height();
+}
+
+double to_four_digits(double value) { return std::round(value * 1e4) / 1e4; }
+
+void fill_hires(Request& r, const Checkpoint& c, Faults& faults) {
+  if (!r.width) r.width = c.own_defaults.width.value_or(c.native_width());
+  if (!r.height) r.height = c.own_defaults.height.value_or(c.native_height());
+  if (!r.hires_upscaler) r.hires_upscaler = "lanczos";
+  if (!r.hires_strength) r.hires_strength = *r.hires_upscaler == "latent" ? kLatentHiresStrength : kHiresStrength;
+  if (r.repaints()) faults.add("--hires draws over the whole picture: it does not go with --mask or --outpaint");
+  if (c.takes_picture()) faults.add("--hires: an inpainting model draws no whole picture");
+  const int64_t multiple = multiple_of(c);
+  for (const auto& [flag, side] : {std::pair{"-W ", *r.width}, {"-H ", *r.height}}) {
+    const double large = static_cast<double>(side) * *r.hires;
+    const int64_t nearest = nearest_multiple(large, multiple);
+    if (large > kMaxPictureSide)
+      faults.add("--hires " + plain(*r.hires) + ": a side of " + plain(large) + " is too large, at most " +
+                 std::to_string(kMaxPictureSide));
+    else if (std::abs(large - static_cast<double>(nearest)) > kRounding)
+      faults.add("--hires " + plain(*r.hires) + ": " + flag + std::to_string(side) + " becomes " +
+                 plain(to_four_digits(large)) + ", expected a multiple of " + std::to_string(multiple) + "; " +
+                 plain(to_four_digits(static_cast<double>(nearest) / static_cast<double>(side))) + " gives one");
+  }
+}
+
+}  // namespace
+
+void fill_picture(Request& r, const Checkpoint& c, Faults& faults) {
+  if (r.init_img) fill_input(r, c, faults);
+  if (r.hires) fill_hires(r, c, faults);
+}
+
+std::optional<Request> second_pass(const Request& r) {
+  if (!r.hires) return std::nullopt;
+  Request second = r;
+  second.width = std::llround(static_cast<double>(*r.width) * *r.hires);
+  second.height = std::llround(static_cast<double>(*r.height) * *r.hires);
+  const std::string first_size = text_of({*r.width, *r.height}), size = text_of({*second.width, *second.height});
+  for (auto* told : {&second.original_size, &second.target_size}) {
+    if (*told == first_size) *told = size;  // the default: the picture's own
+  }
+  second.steps = r.hires_steps;
+  second.strength = r.hires_strength;
+  second.hires.reset();
+  second.refiner_start.reset();
+  second.init_img.reset();
+  return second;
+}
+
+namespace {
+
+class PictureEffects {
+ public:
+  PictureEffects(const Request& given, Faults& faults) : r_(given), faults_(faults) {}
+
+  void check() {
+    needs(r_.init_img.has_value(), "--init-img",
+          {{r_.strength.has_value(), "--strength"},
+           {r_.resize.has_value(), "--resize"},
+           {r_.mask.has_value(), "--mask"},
+           {r_.outpaint.has_value(), "--outpaint"}});
+    needs(r_.mask.has_value(), "--mask",
+          {{r_.invert_mask.value_or(false), "--invert-mask"}, {r_.mask_blur.has_value(), "--mask-blur"}});
+    needs(r_.repaints(), "--mask or --outpaint",
+          {{full_res(), "--inpaint-full-res"}, {r_.no_paste_back.value_or(false), "--no-paste-back"}});
+    needs(full_res(), "--inpaint-full-res", {{r_.inpaint_padding.has_value(), "--inpaint-padding"}});
+    needs(r_.hires.has_value(), "--hires",
+          {{r_.hires_upscaler.has_value(), "--hires-upscaler"},
+           {r_.hires_steps.has_value(), "--hires-steps"},
+           {r_.hires_strength.has_value(), "--hires-strength"}});
+    excludes();
+  }
+
+ private:
+  struct Option {
+    bool is_given;
+    const char* flag;
+  };
+
+  bool full_res() const { return r_.inpaint_full_res.value_or(false); }
+
+  void needs(bool is_there, const std::string& needed, std::initializer_list<Option> options) {
+    for (const Option& option : options) {
+      if (option.is_given && !is_there) faults_.add(std::string(option.flag) + " has no effect without " + needed);
+    }
+  }
+
+  void excludes() {
+    if (r_.mask && r_.outpaint) faults_.add("--mask and --outpaint exclude each other: outpainting has its own mask");
+    if (r_.vae_tiling.value_or(false) && r_.vae_tiling_fast.value_or(false))
+      faults_.add("--vae-tiling and --vae-tiling-fast exclude each other");
+    if (!full_res()) return;
+    if (r_.no_paste_back.value_or(false))
+      faults_.add("--no-paste-back has no effect with --inpaint-full-res: its crop is always pasted back");
+    if (r_.resize) faults_.add("--resize has no effect with --inpaint-full-res: the crop has the shape of -W and -H");
+  }
+
+  const Request& r_;
+  Faults& faults_;
+};
+
+void refuse_model(const Request& given, const Checkpoint& c, Faults& faults) {
+  if (!c.takes_picture()) return;
+  const std::string takes = c.path.string() + ": the U-Net takes " + std::to_string(c.unet.in_channels) + " channels: ";
+  if (!c.is_inpainting())
+    faults.add(takes + "an instruct-pix2pix model, which is not supported");
+  else if (!given.init_img || !given.repaints())
+    faults.add(takes + "an inpainting model, which draws into a picture: --init-img with --mask or --outpaint");
+}
+
+}  // namespace
+
+void refuse_pictures_without_effect(const Request& given, const Checkpoint& c, Faults& faults) {
+  PictureEffects(given, faults).check();
+  refuse_model(given, c, faults);
+  if (c.refiner) refuse_model(given, *c.refiner, faults);
+}
+
+}  // namespace easel
