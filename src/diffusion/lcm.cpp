@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "diffusion/samplers.h"
+#include "diffusion/schedule_table.h"
 
 namespace easel::diffusion {
 namespace {
@@ -25,8 +26,8 @@ Tensor lcm(Run& run, Tensor x) {
 
 std::unique_ptr<Sampler> make_lcm(const SchedulerConfig& config, const SamplerOptions& options) {
   const ScheduleSpec spec = spec_for(config, options, "LCMScheduler", Schedules::kTimesteps);
-  const bool own = options.schedule.empty() && options.timesteps.empty();
-  const std::vector<double> t = own ? distilled_timesteps(spec, options.steps) : whole_timesteps(spec, options.steps);
+  const std::vector<double> t =
+      leaves_schedule(options) ? distilled_timesteps(spec, options.steps) : whole_timesteps(spec, options.steps);
   return std::make_unique<BoundSampler>(spec, timestep_plan(spec, t, 1.0), lcm, 0, options);
 }
 

@@ -5,6 +5,7 @@
 
 #include "diffusion/heun.h"
 #include "diffusion/samplers.h"
+#include "diffusion/schedule_table.h"
 
 namespace easel::diffusion {
 namespace {
@@ -56,7 +57,7 @@ Plan restart_plan(ScheduleSpec spec, int n) {
 
 std::unique_ptr<Sampler> make_restart(const SchedulerConfig& config, const SamplerOptions& options) {
   SamplerOptions karras = options;
-  if (options.schedule.empty() && options.sigmas.empty() && options.timesteps.empty()) karras.schedule = "karras";
+  if (leaves_schedule(options)) karras.schedule = "karras";
   const ScheduleSpec spec = spec_for(config, karras, "EulerDiscreteScheduler", Schedules::kKarras);
   return std::make_unique<BoundSampler>(spec, restart_plan(spec, options.steps), restart, 0, options);
 }

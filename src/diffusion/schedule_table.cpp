@@ -142,6 +142,11 @@ bool walks(Schedules allowed, const std::string& schedule) {
   return false;
 }
 
+bool leaves_schedule(const SamplerOptions& options) {
+  if (!options.sigmas.empty() || !options.timesteps.empty()) return false;
+  return options.schedule.empty() || find_schedule(options.schedule).name == "model";
+}
+
 void set_schedule(ScheduleSpec& spec, const SamplerOptions& options, Schedules allowed) {
   const bool given_list = !options.sigmas.empty() || !options.timesteps.empty();
   if (!given_list) check_steps(spec, options.steps);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "diffusion/samplers.h"
+#include "diffusion/schedule_table.h"
 
 namespace easel::diffusion {
 namespace {
@@ -28,8 +29,8 @@ Tensor tcd(Run& run, Tensor x, const std::vector<double>& alpha_bar) {
 
 std::unique_ptr<Sampler> make_tcd(const SchedulerConfig& config, const SamplerOptions& options) {
   const ScheduleSpec spec = spec_for(config, options, "TCDScheduler", Schedules::kTimesteps);
-  const bool own = options.schedule.empty() && options.timesteps.empty();
-  const std::vector<double> t = own ? distilled_timesteps(spec, options.steps) : whole_timesteps(spec, options.steps);
+  const std::vector<double> t =
+      leaves_schedule(options) ? distilled_timesteps(spec, options.steps) : whole_timesteps(spec, options.steps);
   const Method method = [alpha_bar = alphas_cumprod(spec)](Run& run, Tensor x) { return tcd(run, x, alpha_bar); };
   return std::make_unique<BoundSampler>(spec, timestep_plan(spec, t, 1.0), method, eta_for(options, 0.0), options);
 }

@@ -53,6 +53,22 @@ TEST(Table, EveryRowSamplesEveryPrediction) {
   }
 }
 
+// A resolved request always names a schedule: "model" where the user named none.
+TEST(Table, TheModelsScheduleByNameIsTheUnnamedOne) {
+  for (const SamplerRow& row : sampler_table()) {
+    const std::vector<Step> unnamed = row.make(config_of(json::object()), {.steps = 24})->steps();
+    for (const char* name : {"model", "Default"}) {
+      SCOPED_TRACE(row.name + " " + name);
+      const std::vector<Step> named = row.make(config_of(json::object()), {.steps = 24, .schedule = name})->steps();
+      ASSERT_EQ(named.size(), unnamed.size());
+      for (std::size_t i = 0; i < named.size(); ++i) {
+        EXPECT_EQ(named[i].t, unnamed[i].t) << i;
+        EXPECT_EQ(named[i].sigma, unnamed[i].sigma) << i;
+      }
+    }
+  }
+}
+
 TEST(Table, EtaMattersWhereTheTableSaysSo) {
   for (const SamplerRow& row : sampler_table()) {
     const Drawn without = draw(*row.make(config_of(json::object()), {.steps = 21, .eta = 0}));
