@@ -46,9 +46,9 @@ void Drawing::draw(const Job& job) {
   Trajectory trajectory{.every = options_.trajectory_every};
   Picture picture = pipeline_.generate(
       request, [&](int done, int total) { progress_.step(done, total); }, options_.trajectory ? &trajectory : nullptr);
-  if (options_.trajectory) save_trajectory(std::move(trajectory));
   request.dtype = picture.precision.dtype_name();  // f32 after a retry
   save(job, request, std::move(picture));
+  if (options_.trajectory) save_trajectory(std::move(trajectory));
 }
 
 // x_t in the upper row, x_0 as it was predicted in the lower one.

@@ -1,4 +1,6 @@
 // easel forward: the forward noising process on a picture, as a labelled strip.
+#include <unistd.h>
+
 #include <charconv>
 
 #include "cli/arguments.h"
@@ -10,17 +12,36 @@ namespace easel::cli {
 namespace {
 
 struct ForwardCommand {
-  std::string picture, output = "forward.png", model = kBundledModel;
+  std::string picture, model = kBundledModel;
   std::vector<int64_t> timesteps = {0, 50, 200, 500, 999};
   uint64_t seed = 0;
-  bool latent = false, overwrite = false;
+  bool latent = false, to_standard_output = false;
+  std::optional<Outputs> outputs;  // none for standard output
 };
+
+NameFacts no_facts(int64_t) { return {}; }
+
+void read_output(const std::string& output, bool overwrite, ForwardCommand& command, Faults& faults) {
+  command.to_standard_output = output == "-";
+  if (command.to_standard_output) {
+    if (overwrite) faults.add("--overwrite has no effect with -o -");
+    if (::isatty(STDOUT_FILENO)) faults.add("-o -: standard output is a terminal; send it to a file or a program");
+    return;
+  }
+  if (output.find_first_of("{}") != std::string::npos) {
+    faults.add("-o " + output + ": a strip's name has no {fields}");
+    return;
+  }
+  command.outputs.emplace(OutputOptions{.output = output, .outdir = {}, .overwrite = overwrite}, 1, faults);
+  command.outputs->check_targets(no_facts, faults);
+}
 
 std::vector<int64_t> read_timesteps(std::string_view text, Faults& faults) {
   std::vector<int64_t> values;
   const std::string given(text);
-  while (!text.empty()) {
+  for (bool more = true; more;) {
     const std::size_t comma = std::min(text.find(','), text.size());
+    more = comma < text.size();
     int64_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + comma, value);
     if (error != std::errc() || end != text.data() + comma || value < 0) {
@@ -28,9 +49,8 @@ std::vector<int64_t> read_timesteps(std::string_view text, Faults& faults) {
       return {};
     }
     values.push_back(value);
-    text.remove_prefix(std::min(comma + 1, text.size()));
+    if (more) text.remove_prefix(comma + 1);
   }
-  if (values.empty()) faults.add("--timesteps is empty: expected whole numbers from 0, as 0,50,200,500,999");
   return values;
 }
 
@@ -38,7 +58,8 @@ std::optional<ForwardCommand> read_options(const Arguments& arguments) {
   CLI::App app("The forward process of diffusion on a picture: what it is at each timestep, side by side.",
                "easel forward");
   const CLI::Option* picture = add_text(app, "-i,--init-img", "FILE", "the picture; the bare argument", "Options");
-  const CLI::Option* output = add_text(app, "-o,--output", "FILE", "the strip (forward.png)", "Options");
+  const CLI::Option* output =
+      add_text(app, "-o,--output", "FILE", "the strip; - is standard output (forward.png)", "Options");
   const CLI::Option* timesteps =
       add_text(app, "--timesteps", "T,T,...", "training timesteps (0,50,200,500,999)", "Options");
   const CLI::Option* model =
@@ -54,17 +75,13 @@ std::optional<ForwardCommand> read_options(const Arguments& arguments) {
     command.picture = *text;
   else
     faults.add("no picture was given");
-  command.output = value_of(*output, faults).value_or(command.output);
   command.model = value_of(*model, faults).value_or(command.model);
   if (const auto text = value_of(*timesteps, faults)) command.timesteps = read_timesteps(*text, faults);
   Request r;
   if (const auto text = value_of(*seed, faults)) set_from_text(r, *find_request_field("seed"), *text, "--seed", faults);
   command.seed = r.seed.value_or(0);
   command.latent = latent->count() > 0;
-  command.overwrite = overwrite->count() > 0;
-  std::error_code error;
-  if (!command.overwrite && std::filesystem::exists(command.output, error))
-    faults.add(command.output + " exists: --overwrite replaces it");
+  read_output(value_of(*output, faults).value_or("forward.png"), overwrite->count() > 0, command, faults);
   faults.raise_if_any(ErrorKind::kUsage, "see 'easel forward --help'");
   return command;
 }
@@ -72,8 +89,9 @@ std::optional<ForwardCommand> read_options(const Arguments& arguments) {
 }  // namespace
 
 int forward(const Arguments& arguments) {
-  const std::optional<ForwardCommand> command = read_options(arguments);
+  std::optional<ForwardCommand> command = read_options(arguments);
   if (!command) return 0;
+  if (command->outputs) command->outputs->prepare(no_facts);
   const Image picture = read_picture(command->picture);
   const Checkpoint checkpoint = open_checkpoint(find_model(command->model));
   const Precision precision = resolve_precision("auto", DtypeChoice::kF32);
@@ -81,8 +99,11 @@ int forward(const Arguments& arguments) {
       forward_process(checkpoint, precision, picture,
                       {.timesteps = command->timesteps, .seed = command->seed, .latent = command->latent});
   const Image sheet = contact_sheet(strip, static_cast<int>(strip.size()));
-  write_file_atomically(command->output, encode_png(sheet, {}), command->overwrite);
-  print_line(command->output);
+  const std::string png = encode_png(sheet, {});
+  if (command->to_standard_output)
+    print_text(png);
+  else
+    print_line(command->outputs->write({}, png).string());
   return 0;
 }
 
