@@ -30,7 +30,7 @@ struct VaeSpec {
 struct VaeEncoderNetwork;
 struct VaeDecoderNetwork;
 
-inline constexpr int64_t kStripBytes = int64_t{48} << 20;
+inline constexpr int64_t kStripBytes = int64_t{16} << 20;
 inline constexpr int64_t kTile = 64;
 
 // Latents → pictures. Binds `decoder.*` and `post_quant_conv.*`. Immutable once built.
@@ -44,8 +44,8 @@ class VaeDecoder {
   // The same in bounded memory, up to rounding: strips of rows with GroupNorm's statistics of the whole picture. About
   // half as fast; `strip_bytes`: of one activation of a strip.
   Tensor in_strips(const Tensor& latent, int64_t strip_bytes = kStripBytes) const;
-  // Nearly the same, faster: square tiles of `tile` latent cells, each with statistics of its own, that overlap by a
-  // quarter and fade into each other.
+  // Nearly the same, faster: tiles of about `tile` latent cells a side, each with statistics of its own, that overlap by
+  // an eighth and fade into each other.
   Tensor in_tiles(const Tensor& latent, int64_t tile = kTile) const;
 
  private:

@@ -9,6 +9,7 @@
 
 #include "cli/arguments.h"
 #include "cli/generate_help.h"
+#include "cli/request_options.h"
 
 namespace easel::cli {
 
@@ -22,19 +23,14 @@ constexpr const char* kOutputHelp =
     "(default: {index}-{seed}.png at the next free index)";
 
 struct Options {
-  std::vector<std::pair<const RequestField*, CLI::Option*>> request;
+  RequestOptions request;
   CLI::Option *batch_count, *output, *outdir, *threads, *progress, *trajectory, *trajectory_every;
   CLI::Option *json, *quiet, *verbose, *dry_run, *overwrite, *no_metadata;
 };
 
 Options add_options(CLI::App& app) {
   Options o = {};
-  for (const RequestField& field : request_fields()) {
-    if (field.flags.empty()) continue;
-    CLI::Option* option = field.is_switch() ? add_switch(app, field.flags, field.help, group_of(field))
-                                            : add_text(app, field.flags, field.value_name, field.help, group_of(field));
-    o.request.emplace_back(&field, option);
-  }
+  o.request = add_request_options(app);
   o.batch_count = add_text(app, "-b,--batch-count", "N",
                            "pictures of each prompt, with seeds S, S+1, ... restarting for every prompt (default: 1)",
                            kPictureGroup);
@@ -109,22 +105,11 @@ void read_init_imgs(const RequestField& field, const CLI::Option& option, Genera
 }
 
 void read_request(const Options& options, GenerateOptions& out, Faults& faults) {
-  for (const auto& [field, option] : options.request) {
-    if (field->name == "prompt") {
-      continue;  // at the end: whether there must be one depends on the model
-    } else if (field->name == "init_img") {
-      read_init_imgs(*field, *option, out, faults);
-    } else if (field->is_switch()) {
-      if (option->count() > 0) set_from_text(out.common, *field, "true", spelling_of(*option), faults);
-    } else if (const auto text = value_of(*option, faults)) {
-      set_from_text(out.common, *field, *text, spelling_of(*option), faults);
-      if (field->name == "model" && text->empty()) faults.add(spelling_of(*option) + ": the name is empty");
-    }
-  }
+  read_request_options(options.request, {"prompt", "init_img"}, out.common, faults);
+  read_init_imgs(*find_request_field("init_img"), option_of(options.request, "init_img"), out, faults);
   choose_model(out, faults);
-  for (const auto& [field, option] : options.request) {
-    if (field->name == "prompt") read_prompts(*field, *option, out, faults);
-  }
+  // At the end: whether there must be a prompt depends on the model.
+  read_prompts(*find_request_field("prompt"), option_of(options.request, "prompt"), out, faults);
 }
 
 // -o - is a place, not a name: what only names and files have does not go with it.

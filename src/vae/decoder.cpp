@@ -92,13 +92,20 @@ Tensor VaeDecoder::in_strips(const Tensor& latent, int64_t strip_bytes) const {
 
 namespace {
 
-// Where tiles of `tile` cells begin along a side of `length`, overlapping by a quarter at least.
-std::vector<int64_t> tile_starts(int64_t length, int64_t tile) {
-  std::vector<int64_t> starts = {0};
-  const int64_t stride = std::max<int64_t>(tile - tile / 4, 1);
-  while (starts.back() + tile < length) starts.push_back(std::min(starts.back() + stride, length - tile));
-  return starts;
-}
+// Tiles along one side: of equal length, one `overlap` and more into the next.
+struct Tiling {
+  int64_t length, overlap;
+  std::vector<int64_t> starts;
+
+  // About `tile` cells each: a quarter more rather than one tile more.
+  Tiling(int64_t side, int64_t tile) : overlap(std::max<int64_t>(tile / 8, 1)) {
+    const int64_t largest = std::max(tile + tile / 4, overlap + 1);
+    const int64_t count = side <= largest ? 1 : 1 + (side - largest + largest - overlap - 1) / (largest - overlap);
+    length = (side + (count - 1) * overlap + count - 1) / count;
+    for (int64_t i = 0; i < count; ++i) starts.push_back(std::min(i * (length - overlap), side - length));
+  }
+  bool ends_at(int64_t start) const { return start == starts.back(); }
+};
 
 // Weights of a tile's pixels along one side: a ramp where another tile lies under it.
 Tensor fade(int64_t length, int64_t ramp, bool at_begin, bool at_end) {
@@ -116,13 +123,12 @@ Tensor VaeDecoder::in_tiles(const Tensor& latent, int64_t tile) const {
   const auto options = at::TensorOptions().dtype(at::kFloat).device(latent.device());
   Tensor sum = at::zeros({latent.size(0), spec_.out_channels, height * factor, width * factor}, options);
   Tensor weights = at::zeros({1, 1, height * factor, width * factor}, options);
-  const int64_t rows = std::min(tile, height), columns = std::min(tile, width),
-                ramp = std::max<int64_t>(tile / 4, 1) * factor;
-  for (const int64_t top : tile_starts(height, rows)) {
-    for (const int64_t left : tile_starts(width, columns)) {
-      const Tensor piece = (*this)(latent.narrow(2, top, rows).narrow(3, left, columns)).to(at::kFloat);
-      const Tensor weight = fade(piece.size(2), ramp, top > 0, top + rows < height).unsqueeze(1) *
-                            fade(piece.size(3), ramp, left > 0, left + columns < width);
+  const Tiling down(height, tile), across(width, tile);
+  for (const int64_t top : down.starts) {
+    for (const int64_t left : across.starts) {
+      const Tensor piece = (*this)(latent.narrow(2, top, down.length).narrow(3, left, across.length)).to(at::kFloat);
+      const Tensor weight = fade(piece.size(2), down.overlap * factor, top > 0, !down.ends_at(top)).unsqueeze(1) *
+                            fade(piece.size(3), across.overlap * factor, left > 0, !across.ends_at(left));
       const auto part = [&](const Tensor& t) {
         return t.narrow(2, top * factor, piece.size(2)).narrow(3, left * factor, piece.size(3));
       };

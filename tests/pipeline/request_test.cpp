@@ -47,6 +47,8 @@ TEST(RequestTable, EveryFieldSurvivesJson) {
                                : f.multiple_of == 8             ? "64"
                                : f.form == TextForm::kSize      ? "136x88"
                                : f.form == TextForm::kPoint     ? "16,0"
+                               : f.form == TextForm::kMargins   ? "16,0,25%,0"
+                               : f.is_switch()                  ? "true"
                                : f.high == 1 || f.high == 0.999 ? "0.25"
                                                                 : "7";
     set_from_text(request, f, sample, f.name, faults);
@@ -93,6 +95,21 @@ TEST(RequestTable, SizesAndPlaces) {
   Request request;
   EXPECT_EQ(faults_of_text(request, "target_size", "8").front(),
             "--target_size \"8\": expected a size in pixels, WIDTHxHEIGHT, as 1024x768");
+}
+
+TEST(RequestTable, SwitchesAndMargins) {
+  for (const char* good : {"true", "false"}) EXPECT_TRUE(takes("invert_mask", good)) << good;
+  for (const char* bad : {"", "1", "yes", "True"}) EXPECT_FALSE(takes("invert_mask", bad)) << bad;
+  for (const char* good : {"0,0,128,0", "25%,0,25%,0", "1,2,3,4"}) EXPECT_TRUE(takes("outpaint", good)) << good;
+  for (const char* bad : {"", "0,0,0,0", "1,2,3", "1,2,3,4,5", "-1,0,0,0", "1.5,0,0,0", "x", "1, 2,3,4", "0%,0,0,0"})
+    EXPECT_FALSE(takes("outpaint", bad)) << bad;
+  Request request;
+  Faults faults;
+  for (const json& bad : {json("true"), json(1), json::array()})
+    set_from_json(request, field("mask_blur"), bad.is_number() ? json("1") : bad, "mask_blur", faults),
+        set_from_json(request, field("invert_mask"), bad, "invert_mask", faults);
+  EXPECT_EQ(faults.list().size(), 6u);
+  EXPECT_FALSE(request.invert_mask);
 }
 
 TEST(RequestTable, Seeds) {
