@@ -58,7 +58,8 @@ Denoiser make_denoiser(Network network, PredictionType prediction);
 // Classifier-free guidance (Ho & Salimans 2022, eq. 6) on raw network outputs: uncond + scale·(cond − uncond).
 // Both halves go through the network as one batch of 2B: unconditional first, as diffusers concatenates.
 // `rescale` is φ of Lin et al. 2023 (arXiv:2305.08891), §3.4: the result's deviation over each picture is moved towards
-// that of `cond`, all the way at 1, not at all at 0.
+// that of `cond`, all the way at 1, not at all at 0. One scale and one φ for all pictures, or B of them.
+Network guide(Network batch_of_two, std::vector<double> scales, std::vector<double> rescales = {0});
 Network guide(Network batch_of_two, double scale, double rescale = 0);
 
 // Guidance in an interval (Kynkäänniemi et al. 2024): `guided` for steps with start ≤ progress < end, else `plain`,

@@ -225,8 +225,10 @@ ModelHashes model_hashes(const Checkpoint& checkpoint, bool prefer_half);
 // needs the checkpoint to be seen (clip_skip beyond the encoder, sizes the VAE cannot make, steps the schedule cannot
 // take, fields without effect, a model that needs a picture) and Error(kFile) for schedulers that are not supported and
 // for pictures that cannot be read (their sizes are).
-// `prompt` and `seed` must be set.
-Request resolve(const Request& request, const Checkpoint& checkpoint, const Precision& precision);
+// `prompt` and `seed` must be set. With `notes`, as for the lines of a batch, fields without effect are left out and
+// told there.
+Request resolve(const Request& request, const Checkpoint& checkpoint, const Precision& precision,
+                std::vector<std::string>* notes = nullptr);
 
 // ---- pictures -----------------------------------------------------------------------------------------------------
 
@@ -240,6 +242,13 @@ struct Picture {
   Precision precision;  // what it was made with: float32 after a retry
   Timings timings;
 };
+
+// What came of one picture of a pack.
+using Outcome = std::variant<Picture, Error>;
+
+// Equal for resolved requests that can go through the networks of `checkpoint` together: one size, one sampler with its
+// schedule and steps, guidance on or off. Texts, seeds, guidance scales and the pictures they begin with may differ.
+std::string pack_key(const Request& resolved, const Checkpoint& checkpoint);
 
 // Called after every network call: which one of how many.
 using OnProgress = std::function<void(int done, int total)>;
@@ -260,10 +269,14 @@ class Pipeline {
   Pipeline(Checkpoint checkpoint, Precision precision, std::optional<int64_t> memory = {});
   ~Pipeline();
 
-  // `request` is resolved. Not concurrent. Throws Error(kMemory) before the first step when the picture cannot fit,
-  // Error(kPicture) when values are not finite even in float32, Error(kFile) for weights that are missing, misshapen or
-  // damaged, Interrupted between steps.
-  // `trajectory`, if given, is filled.
+  // Resolved requests of one pack_key(), through the networks together: each picture is what it would be alone, up to
+  // rounding. Not concurrent. Throws Error(kMemory) before the first step when the picture cannot fit,
+  // Error(kFile) for pictures that cannot be read and weights that are missing, misshapen or
+  // damaged, Interrupted between steps. A picture whose values are not finite even in float32 is an Error(kPicture) in
+  // its place. `trajectory`, if given, is filled from a pack of one.
+  std::vector<Outcome> generate(const std::vector<Request>& pack, const OnProgress& on_progress = {},
+                                Trajectory* trajectory = nullptr);
+  // A pack of one; throws its Error.
   Picture generate(const Request& request, const OnProgress& on_progress = {}, Trajectory* trajectory = nullptr);
 
   const Checkpoint& checkpoint() const;

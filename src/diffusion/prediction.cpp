@@ -1,4 +1,5 @@
 // From a network's output to x0 and eps; guidance.
+#include <algorithm>
 #include <cmath>
 
 #include "easel/diffusion.h"
@@ -46,21 +47,33 @@ Tensor deviation(const Tensor& x) {
   return x.std(/*dim=*/at::IntArrayRef{1, 2, 3}, /*correction=*/1, /*keepdim=*/true);
 }
 
-// Lin et al. 2023, eq. 15 and 16.
-Tensor rescaled(const Tensor& guided, const Tensor& cond, double rescale) {
+// [B, 1, 1, 1] on x's device.
+Tensor by_picture(const std::vector<double>& values, const Tensor& x) {
+  return at::tensor(values, at::kDouble).to(x.scalar_type()).view({-1, 1, 1, 1}).to(x.device());
+}
+
+// Lin et al. 2023, eq. 15 and 16. `rescales`: none or B.
+Tensor rescaled(const Tensor& guided, const Tensor& cond, const std::vector<double>& rescales) {
+  if (std::all_of(rescales.begin(), rescales.end(), [](double r) { return r <= 0; })) return guided;
+  std::vector<double> rest;
+  for (const double r : rescales) rest.push_back(1 - r);
   const Tensor factor = deviation(cond) / deviation(guided);
-  return rescale * (guided * factor) + (1 - rescale) * guided;
+  return by_picture(rescales, guided) * (guided * factor) + by_picture(rest, guided) * guided;
 }
 
 }  // namespace
 
-Network guide(Network batch_of_two, double scale, double rescale) {
-  return [network = std::move(batch_of_two), scale, rescale](const Tensor& x, double t) {
+Network guide(Network batch_of_two, std::vector<double> scales, std::vector<double> rescales) {
+  return [network = std::move(batch_of_two), scales = std::move(scales), rescales = std::move(rescales)](
+             const Tensor& x, double t) {
     const std::vector<Tensor> halves = network(at::cat({x, x}), t).chunk(2);
     const Tensor &uncond = halves[0], &cond = halves[1];
-    const Tensor guided = uncond + scale * (cond - uncond);
-    return rescale > 0 ? rescaled(guided, cond, rescale) : guided;
+    return rescaled(uncond + by_picture(scales, cond) * (cond - uncond), cond, rescales);
   };
+}
+
+Network guide(Network batch_of_two, double scale, double rescale) {
+  return guide(std::move(batch_of_two), std::vector{scale}, std::vector{rescale});
 }
 
 Denoiser guided_between(double start, double end, Denoiser guided, Denoiser plain) {

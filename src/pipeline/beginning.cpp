@@ -114,4 +114,21 @@ Beginning begin_with_picture(const PictureInput& input, StageSet& nets, const Sa
   return begin;
 }
 
+Beginning joined(const std::vector<Beginning>& all) {
+  if (all.size() == 1) return all.front();
+  const auto cat = [&](const auto& of) {
+    std::vector<Tensor> rows;
+    for (const Beginning& one : all) rows.push_back(of(one));
+    return at::cat(rows);
+  };
+  Beginning out;
+  out.x = cat([](const Beginning& b) { return b.x; });
+  if (all.front().beside.defined()) out.beside = cat([](const Beginning& b) { return b.beside; });
+  if (all.front().kept)
+    out.kept = KeptPart{cat([](const Beginning& b) { return b.kept->mask; }),
+                        cat([](const Beginning& b) { return b.kept->latent; }),
+                        cat([](const Beginning& b) { return b.kept->noise; })};
+  return out;
+}
+
 }  // namespace easel

@@ -15,16 +15,16 @@ Tensor pixels_of(const Image& image);
 
 // What a mask keeps of the picture, for U-Nets that see no mask.
 struct KeptPart {
-  Tensor mask;           // [1, 1, h, w]: 1 is repainted, 0 kept
-  Tensor latent, noise;  // [1, L, h, w]
+  Tensor mask;           // [B, 1, h, w]: 1 is repainted, 0 kept
+  Tensor latent, noise;  // [B, L, h, w]
 
   // x with the kept part at the noise level of `step` (x = alpha·x0 + sigma·eps).
   void put_back(const Tensor& x, const Step& step) const;
 };
 
 struct Beginning {
-  Tensor x;       // [1, L, h, w] at the sampler's first step, in its own scaling
-  Tensor beside;  // [1, 1 + L, h, w] for inpainting U-Nets: the mask and the latent of what it keeps; else undefined
+  Tensor x;       // [B, L, h, w] at the sampler's first step, in its own scaling
+  Tensor beside;  // [B, 1 + L, h, w] for inpainting U-Nets: the mask and the latent of what it keeps; else undefined
   std::optional<KeptPart> kept;
 };
 
@@ -40,5 +40,8 @@ Beginning begin_with_noise(const StageSet& nets, const Sampler& sampler, at::Int
                            RandomStream& stream);
 Beginning begin_with_picture(const PictureInput& input, StageSet& nets, const Sampler& sampler, RandomStream& stream,
                              const BeginningOptions& options, Timings& time);
+
+// Those of pictures that go through the networks together.
+Beginning joined(const std::vector<Beginning>& all);
 
 }  // namespace easel

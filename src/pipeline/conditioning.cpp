@@ -180,4 +180,21 @@ Conditioning condition(const Request& r, const Tokenizers& tokenizers, StageSet&
   return all;
 }
 
+Conditioning joined(const std::vector<Conditioning>& all) {
+  if (all.size() == 1) return all.front();
+  // All first rows, then all second ones.
+  const auto rows = [&](const auto& of) {
+    std::vector<Tensor> halves;
+    for (int64_t half = 0; half < of(all.front()).size(0); ++half) {
+      for (const Conditioning& one : all) halves.push_back(of(one).narrow(0, half, 1));
+    }
+    return at::cat(halves);
+  };
+  Conditioning out = {rows([](const Conditioning& c) { return c.context; }), all.front().added};
+  if (out.added.text_embeds.defined())
+    out.added.text_embeds = rows([](const Conditioning& c) { return c.added.text_embeds; });
+  if (out.added.time_ids.defined()) out.added.time_ids = rows([](const Conditioning& c) { return c.added.time_ids; });
+  return out;
+}
+
 }  // namespace easel

@@ -5,7 +5,7 @@
 
 namespace easel {
 
-// B: 2 with guidance, the unconditional half first; else 1.
+// B: 2N with guidance, the unconditional half first; else N.
 struct Conditioning {
   Tensor context;         // [B, T, D]
   AddedConditions added;  // of [B, …]
@@ -35,5 +35,8 @@ class CutWarnings {
 // In the U-Net's dtype and on its device. `nets` loads the text encoders it needs, after `make_room`.
 Conditioning condition(const Request& resolved, const Tokenizers& tokenizers, StageSet& nets, CutWarnings& cuts,
                        const std::function<void()>& make_room, Timings& time);
+
+// N pictures' conditionings, of B = 2 or 1 each, as one.
+Conditioning joined(const std::vector<Conditioning>& all);
 
 }  // namespace easel

@@ -54,10 +54,10 @@ MemoryPhase text_phase(StageSet& nets, const std::string& name) {
   return phase;
 }
 
-MemoryPhase unet_phase(StageSet& nets, const std::string& name, const Request& r) {
+MemoryPhase unet_phase(StageSet& nets, const std::string& name, const Request& r, int64_t pictures) {
   const Checkpoint& c = nets.checkpoint();
   const int64_t latent_pixels = *r.width * *r.height / (c.vae.factor() * c.vae.factor());
-  const int64_t values = unet_activations(c.unet, latent_pixels, c.is_guided(*r.cfg_scale) ? 2 : 1);
+  const int64_t values = unet_activations(c.unet, latent_pixels, (c.is_guided(*r.cfg_scale) ? 2 : 1) * pictures);
   return {Kind::kUNet, name, nets.bytes_of(Part::kUNet), values * size_of(nets.precision().unet)};
 }
 
@@ -116,14 +116,14 @@ MemoryPlan plan_memory(const std::vector<MemoryPhase>& phases, int64_t available
   return strips ? plan_with(phases, true, true, true) : plan_memory(phases, available, /*strips=*/true);
 }
 
-std::vector<MemoryPhase> memory_phases(const Request& r, StageSet& nets, StageSet* refiner) {
+std::vector<MemoryPhase> memory_phases(const Request& r, StageSet& nets, StageSet* refiner, int64_t pictures) {
   const std::optional<Request> enlarged = second_pass(r);
   const Request& large = enlarged ? *enlarged : r;
   std::vector<MemoryPhase> phases = {text_phase(nets, "the text encoders")};
   if (refiner != nullptr) phases.push_back(text_phase(*refiner, "the refiner's text encoder"));
   if (r.init_img || (enlarged && enlarged->hires_upscaler != "latent")) phases.push_back(encoder_phase(nets, large));
-  phases.push_back(unet_phase(nets, "the U-Net", large));
-  if (refiner != nullptr) phases.push_back(unet_phase(*refiner, "the refiner's U-Net", r));
+  phases.push_back(unet_phase(nets, "the U-Net", large, pictures));
+  if (refiner != nullptr) phases.push_back(unet_phase(*refiner, "the refiner's U-Net", r, pictures));
   phases.push_back(decoder_phase(nets, large));
   return phases;
 }
@@ -135,7 +135,7 @@ int64_t usable_memory(StageSet& nets, StageSet* refiner) {
   return available_memory_bytes() + loaded_bytes(nets) + (refiner != nullptr ? loaded_bytes(*refiner) : 0);
 }
 
-MemoryPlan check_memory(const Request& r, const std::vector<MemoryPhase>& phases, int64_t available) {
+MemoryPlan check_memory(const Request& r, const std::vector<MemoryPhase>& phases, int64_t available, int64_t pictures) {
   const bool asked = r.vae_tiling.value_or(false) || r.vae_tiling_fast.value_or(false);
   const MemoryPlan plan = plan_memory(phases, available, asked);
   if (plan.strips && !asked && plan.peak <= available)
@@ -151,11 +151,13 @@ MemoryPlan check_memory(const Request& r, const std::vector<MemoryPhase>& phases
                 : plan.free_text ? "text encoders are freed before sampling"
                                  : "all networks are kept"));
   if (plan.peak > available)
-    throw Error(ErrorKind::kMemory,
-                "a picture of " + std::to_string(*r.width) + "x" + std::to_string(*r.height) + " needs about " +
-                    gigabytes(plan.peak) + " of memory for " + plan.largest + " alone, " + gigabytes(available) +
-                    " are available",
-                "a smaller -W and -H, or --dtype bf16, needs less");
+    throw Error(
+        ErrorKind::kMemory,
+        (pictures == 1 ? "a picture of " : std::to_string(pictures) + " pictures at once of ") +
+            std::to_string(*r.width) + "x" + std::to_string(*r.height) +
+            (pictures == 1 ? " needs about " : " need about ") + gigabytes(plan.peak) + " of memory for " +
+            plan.largest + " alone, " + gigabytes(available) + " are available",
+        pictures == 1 ? "a smaller -W and -H, or --dtype bf16, needs less" : "a smaller --batch-size needs less");
   return plan;
 }
 

@@ -27,12 +27,15 @@ struct MemoryPlan {
 MemoryPlan plan_memory(const std::vector<MemoryPhase>& phases, int64_t available, bool strips = false);
 
 // Estimates from below: what they say does not fit would not have fitted.
-std::vector<MemoryPhase> memory_phases(const Request& resolved, StageSet& nets, StageSet* refiner);
+// `pictures` go through the U-Net at once; VAE and text encoders take one after the other.
+std::vector<MemoryPhase> memory_phases(const Request& resolved, StageSet& nets, StageSet* refiner,
+                                       int64_t pictures = 1);
 
 // Bytes that the networks of a picture may fill, those that are loaded included.
 int64_t usable_memory(StageSet& nets, StageSet* refiner);
 
 // The plan of one picture, said at -v. Throws Error(kMemory) with the numbers when nothing fits.
-MemoryPlan check_memory(const Request& resolved, const std::vector<MemoryPhase>& phases, int64_t available);
+MemoryPlan check_memory(const Request& resolved, const std::vector<MemoryPhase>& phases, int64_t available,
+                        int64_t pictures = 1);
 
 }  // namespace easel

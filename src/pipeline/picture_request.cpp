@@ -139,55 +139,17 @@ std::optional<Request> second_pass(const Request& r) {
 
 namespace {
 
-class PictureEffects {
- public:
-  PictureEffects(const Request& given, Faults& faults) : r_(given), faults_(faults) {}
-
-  void check() {
-    needs(r_.init_img.has_value(), "--init-img",
-          {{r_.strength.has_value(), "--strength"},
-           {r_.resize.has_value(), "--resize"},
-           {r_.mask.has_value(), "--mask"},
-           {r_.outpaint.has_value(), "--outpaint"}});
-    needs(r_.mask.has_value(), "--mask",
-          {{r_.invert_mask.value_or(false), "--invert-mask"}, {r_.mask_blur.has_value(), "--mask-blur"}});
-    needs(r_.repaints(), "--mask or --outpaint",
-          {{full_res(), "--inpaint-full-res"}, {r_.no_paste_back.value_or(false), "--no-paste-back"}});
-    needs(full_res(), "--inpaint-full-res", {{r_.inpaint_padding.has_value(), "--inpaint-padding"}});
-    needs(r_.hires.has_value(), "--hires",
-          {{r_.hires_upscaler.has_value(), "--hires-upscaler"},
-           {r_.hires_steps.has_value(), "--hires-steps"},
-           {r_.hires_strength.has_value(), "--hires-strength"}});
-    excludes();
-  }
-
- private:
-  struct Option {
-    bool is_given;
-    const char* flag;
-  };
-
-  bool full_res() const { return r_.inpaint_full_res.value_or(false); }
-
-  void needs(bool is_there, const std::string& needed, std::initializer_list<Option> options) {
-    for (const Option& option : options) {
-      if (option.is_given && !is_there) faults_.add(std::string(option.flag) + " has no effect without " + needed);
-    }
-  }
-
-  void excludes() {
-    if (r_.mask && r_.outpaint) faults_.add("--mask and --outpaint exclude each other: outpainting has its own mask");
-    if (r_.vae_tiling.value_or(false) && r_.vae_tiling_fast.value_or(false))
-      faults_.add("--vae-tiling and --vae-tiling-fast exclude each other");
-    if (!full_res()) return;
-    if (r_.no_paste_back.value_or(false))
-      faults_.add("--no-paste-back has no effect with --inpaint-full-res: its crop is always pasted back");
-    if (r_.resize) faults_.add("--resize has no effect with --inpaint-full-res: the crop has the shape of -W and -H");
-  }
-
-  const Request& r_;
-  Faults& faults_;
+struct Given {
+  bool is_given;
+  const char* field;
 };
+
+void needs(bool is_there, const std::string& needed, std::initializer_list<Given> fields, IdleFields& idle) {
+  for (const Given& one : fields) {
+    if (one.is_given && !is_there)
+      idle.push_back({one.field, flag_of(*find_request_field(one.field)) + " has no effect without " + needed});
+  }
+}
 
 void refuse_model(const Request& given, const Checkpoint& c, Faults& faults) {
   if (!c.takes_picture()) return;
@@ -200,10 +162,38 @@ void refuse_model(const Request& given, const Checkpoint& c, Faults& faults) {
 
 }  // namespace
 
-void refuse_pictures_without_effect(const Request& given, const Checkpoint& c, Faults& faults) {
-  PictureEffects(given, faults).check();
-  refuse_model(given, c, faults);
-  if (c.refiner) refuse_model(given, *c.refiner, faults);
+void find_idle_picture_fields(const Request& r, IdleFields& idle) {
+  const bool full_res = r.inpaint_full_res.value_or(false);
+  needs(r.init_img.has_value(), "--init-img",
+        {{r.strength.has_value(), "strength"},
+         {r.resize.has_value(), "resize"},
+         {r.mask.has_value(), "mask"},
+         {r.outpaint.has_value(), "outpaint"}},
+        idle);
+  needs(r.mask.has_value(), "--mask",
+        {{r.invert_mask.value_or(false), "invert_mask"}, {r.mask_blur.has_value(), "mask_blur"}}, idle);
+  needs(r.repaints(), "--mask or --outpaint",
+        {{full_res, "inpaint_full_res"}, {r.no_paste_back.value_or(false), "no_paste_back"}}, idle);
+  needs(full_res, "--inpaint-full-res", {{r.inpaint_padding.has_value(), "inpaint_padding"}}, idle);
+  needs(r.hires.has_value(), "--hires",
+        {{r.hires_upscaler.has_value(), "hires_upscaler"},
+         {r.hires_steps.has_value(), "hires_steps"},
+         {r.hires_strength.has_value(), "hires_strength"}},
+        idle);
+  if (!full_res || !r.repaints()) return;
+  if (r.no_paste_back.value_or(false))
+    idle.push_back(
+        {"no_paste_back", "--no-paste-back has no effect with --inpaint-full-res: its crop is always pasted back"});
+  if (r.resize)
+    idle.push_back({"resize", "--resize has no effect with --inpaint-full-res: the crop has the shape of -W and -H"});
+}
+
+void refuse_pictures(const Request& r, const Checkpoint& c, Faults& faults) {
+  if (r.mask && r.outpaint) faults.add("--mask and --outpaint exclude each other: outpainting has its own mask");
+  if (r.vae_tiling.value_or(false) && r.vae_tiling_fast.value_or(false))
+    faults.add("--vae-tiling and --vae-tiling-fast exclude each other");
+  refuse_model(r, c, faults);
+  if (c.refiner) refuse_model(r, *c.refiner, faults);
 }
 
 }  // namespace easel

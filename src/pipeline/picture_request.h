@@ -1,7 +1,7 @@
 // What a request says of a picture that it begins with, and of a second pass.
 #pragma once
 
-#include "easel/pipeline.h"
+#include "pipeline/effects.h"
 
 namespace easel {
 
@@ -9,8 +9,11 @@ namespace easel {
 // Error(kFile) for a picture whose size cannot be read.
 void fill_picture(Request& request, const Checkpoint& checkpoint, Faults& faults);
 
-// Options that want a picture, a mask or a second pass that the request does not have; models that want a picture.
-void refuse_pictures_without_effect(const Request& given, const Checkpoint& checkpoint, Faults& faults);
+// Fields that want a picture, a mask or a second pass that the request does not have.
+void find_idle_picture_fields(const Request& given, IdleFields& idle);
+
+// Adds a fault for fields that exclude each other, and for models that want a picture.
+void refuse_pictures(const Request& given, const Checkpoint& checkpoint, Faults& faults);
 
 // The second pass of a resolved request with --hires, as an image-to-image request of the full size; nullopt without.
 std::optional<Request> second_pass(const Request& resolved);

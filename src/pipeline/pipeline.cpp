@@ -40,6 +40,24 @@ struct Model {
 
 }  // namespace
 
+namespace {
+
+// Of a pack, one a picture; null where it begins with noise alone.
+using Inputs = std::vector<const PictureInput*>;
+
+// A picture that failed by itself; what ends the whole run is thrown on.
+template <class Draw>
+Outcome outcome_of(const Draw& draw) {
+  try {
+    return draw();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kPicture) throw;
+    return error;
+  }
+}
+
+}  // namespace
+
 struct Pipeline::Stages {
   Checkpoint checkpoint;
   Model base;
@@ -49,14 +67,18 @@ struct Pipeline::Stages {
   CutWarnings cuts;
 
   Stages(Checkpoint c, Precision precision, std::optional<int64_t> limit);
-  MemoryPlan plan(const Request& r);
-  std::vector<Stretch> way(const Request& r, const MemoryPlan& plan, bool full, Timings& time);
-  Tensor sample(const Request& r, const PictureInput* input, const MemoryPlan& plan, bool full,
+  MemoryPlan plan(const Pack& pack);
+  Conditioning conditioning(Model& model, const Pack& pack, const MemoryPlan& plan, bool full, Timings& time);
+  std::vector<Stretch> way(const Pack& pack, const MemoryPlan& plan, bool full, Timings& time);
+  Beginning begin(const Pack& pack, const Inputs& inputs, StageSet& nets, const Sampler& sampler,
+                  std::vector<RandomStream>& streams, const MemoryPlan& plan, Timings& time);
+  Tensor sample(const Pack& pack, const Inputs& inputs, const MemoryPlan& plan, bool full,
                 const OnProgress& on_progress, TrajectoryKeeper& keeper, Timings& time);
-  Tensor draw_over(const Request& r, const Tensor& latent, const MemoryPlan& plan, bool full,
+  Tensor draw_over(const Pack& pack, const Tensor& latents, const MemoryPlan& plan, bool full,
                    const std::function<void()>& on_call, Timings& time);
-  Conditioning conditioning(Model& model, const Request& r, const MemoryPlan& plan, bool full, Timings& time);
   Tensor decode(const Request& r, StageSet& nets, const Tensor& latent, const MemoryPlan& plan, Timings& time);
+  Picture finish(const Request& r, const PictureInput* input, Tensor latent, const MemoryPlan& plan,
+                 TrajectoryKeeper& keeper, Picture picture);
   void free_pictures_networks();
 };
 
@@ -66,10 +88,12 @@ Pipeline::Stages::Stages(Checkpoint c, Precision precision, std::optional<int64_
   if (checkpoint.refiner) refiner.emplace(*checkpoint.refiner, base.own.precision());
 }
 
-MemoryPlan Pipeline::Stages::plan(const Request& r) {
+MemoryPlan Pipeline::Stages::plan(const Pack& pack) {
   StageSet* second = refiner ? &refiner->own : nullptr;
   const int64_t available = memory.value_or(usable_memory(base.own, second));
-  const MemoryPlan plan = check_memory(r, memory_phases(r, base.own, second), available);
+  const auto pictures = static_cast<int64_t>(pack.size());
+  const Request& r = *pack.front();
+  const MemoryPlan plan = check_memory(r, memory_phases(r, base.own, second, pictures), available, pictures);
   if (plan.free_unet) free_pictures_networks();
   return plan;
 }
@@ -88,26 +112,51 @@ void Pipeline::Stages::free_pictures_networks() {
   if (refiner) free_of(*refiner);
 }
 
-Conditioning Pipeline::Stages::conditioning(Model& model, const Request& r, const MemoryPlan& plan, bool full,
+Conditioning Pipeline::Stages::conditioning(Model& model, const Pack& pack, const MemoryPlan& plan, bool full,
                                             Timings& time) {
   StageSet& nets = model.stages(full);
   const auto make_room = [&] {
     if (plan.free_text) free_pictures_networks();
   };
-  Conditioning conditioning = condition(r, model.tokenizers, nets, cuts, make_room, time);
+  std::vector<Conditioning> all;
+  for (const Request* r : pack) all.push_back(condition(*r, model.tokenizers, nets, cuts, make_room, time));
   if (plan.free_text) nets.free_text_encoders();
-  return conditioning;
+  return joined(all);
 }
 
-// The networks that a picture passes on its way from noise, with what they are told.
-std::vector<Stretch> Pipeline::Stages::way(const Request& r, const MemoryPlan& plan, bool full, Timings& time) {
+// The networks that a pack passes on its way from noise, with what they are told.
+std::vector<Stretch> Pipeline::Stages::way(const Pack& pack, const MemoryPlan& plan, bool full, Timings& time) {
+  const Request& r = *pack.front();
   std::vector<Stretch> way;
-  way.push_back({base.stages(full), make_sampler(r, checkpoint), conditioning(base, r, plan, full, time)});
+  way.push_back({base.stages(full), make_sampler(r, checkpoint), conditioning(base, pack, plan, full, time)});
   if (!refiner) return way;
   way.push_back({refiner->stages(full), make_refiner_sampler(r, *checkpoint.refiner),
-                 conditioning(*refiner, r, plan, full, time)});
+                 conditioning(*refiner, pack, plan, full, time)});
   way.front().goal = way.back().sampler->steps().front();
   return way;
+}
+
+Beginning Pipeline::Stages::begin(const Pack& pack, const Inputs& inputs, StageSet& nets, const Sampler& sampler,
+                                  std::vector<RandomStream>& streams, const MemoryPlan& plan, Timings& time) {
+  const int64_t factor = checkpoint.vae.factor();
+  std::vector<Beginning> all;
+  for (std::size_t i = 0; i < pack.size(); ++i) {
+    const Request& r = *pack[i];
+    const BeginningOptions options{.strength = r.strength.value_or(1), .strips = plan.strips};
+    all.push_back(inputs[i] != nullptr
+                      ? begin_with_picture(*inputs[i], nets, sampler, streams[i], options, time)
+                      : begin_with_noise(nets, sampler,
+                                         {1, checkpoint.vae.latent_channels, *r.height / factor, *r.width / factor},
+                                         streams[i]));
+  }
+  if (plan.free_text) nets.free_vae_encoder();
+  return joined(all);
+}
+
+std::vector<RandomStream> streams_of(const Pack& pack) {
+  std::vector<RandomStream> streams;
+  for (const Request* r : pack) streams.emplace_back(*r->seed);
+  return streams;
 }
 
 int calls_of(const std::vector<Stretch>& way) {
@@ -116,59 +165,62 @@ int calls_of(const std::vector<Stretch>& way) {
   return calls;
 }
 
-// [1, L, H/F, W/F] float32.
-Tensor Pipeline::Stages::sample(const Request& r, const PictureInput* input, const MemoryPlan& plan, bool full,
+// [B, L, H/F, W/F] float32.
+Tensor Pipeline::Stages::sample(const Pack& pack, const Inputs& inputs, const MemoryPlan& plan, bool full,
                                 const OnProgress& on_progress, TrajectoryKeeper& keeper, Timings& time) {
-  const std::vector<Stretch> first = way(r, plan, full, time);
-  const std::optional<Request> enlarged = second_pass(r);
-  const int total =
-      calls_of(first) + (enlarged ? static_cast<int>(make_sampler(*enlarged, checkpoint)->steps().size()) : 0);
-  int done = 0;
+  const std::vector<Stretch> first = way(pack, plan, full, time);
+  std::vector<Request> enlarged;
+  for (const Request* r : pack) {
+    if (auto second = second_pass(*r)) enlarged.push_back(std::move(*second));
+  }
+  int total = calls_of(first), done = 0;
+  keeper.begin(total);
+  if (!enlarged.empty()) total += static_cast<int>(make_sampler(enlarged.front(), checkpoint)->steps().size());
   const auto on_call = [&] {
     if (on_progress) on_progress(++done, total);
   };
-  keeper.begin(calls_of(first));
-  RandomStream stream(*r.seed);
-  StageSet& nets = first.front().nets;
-  const int64_t factor = checkpoint.vae.factor();
-  const BeginningOptions options{.strength = r.strength.value_or(1), .strips = plan.strips};
-  const Beginning begin =
-      input ? begin_with_picture(*input, nets, *first.front().sampler, stream, options, time)
-            : begin_with_noise(nets, *first.front().sampler,
-                               {1, checkpoint.vae.latent_channels, *r.height / factor, *r.width / factor}, stream);
-  if (plan.free_text) nets.free_vae_encoder();
-  Journey journey{stream, keeper, on_call, time};
-  Tensor x = begin.x;
+  std::vector<RandomStream> streams = streams_of(pack);
+  const Beginning start = begin(pack, inputs, first.front().nets, *first.front().sampler, streams, plan, time);
+  Journey journey{streams, keeper, on_call, time};
+  Tensor x = start.x;
   for (const Stretch& stretch : first) {
-    x = travel(r, stretch, begin, x, journey);
+    x = travel(pack, stretch, start, x, journey);
     if (plan.free_unet) stretch.nets.free_unet();
   }
-  if (enlarged) x = draw_over(*enlarged, x, plan, full, on_call, time);
-  return x;
+  if (enlarged.empty()) return x;
+  Pack second;
+  for (const Request& r : enlarged) second.push_back(&r);
+  return draw_over(second, x, plan, full, on_call, time);
 }
 
-// The second pass of --hires: what `latent` shows, enlarged, is the picture that `r` begins with. Its noise is that of
-// a run of its own, so that the two passes equal two runs.
-Tensor Pipeline::Stages::draw_over(const Request& r, const Tensor& latent, const MemoryPlan& plan, bool full,
+// The second pass of --hires: what `latents` show, enlarged, are the pictures that the pack begins with. Its noise is
+// that of a run of its own, so that the two passes equal two runs.
+Tensor Pipeline::Stages::draw_over(const Pack& pack, const Tensor& latents, const MemoryPlan& plan, bool full,
                                    const std::function<void()>& on_call, Timings& time) {
+  const Request& r = *pack.front();
   TrajectoryKeeper nobody(nullptr);
   StageSet& nets = base.stages(full);
-  const Stretch stretch{nets, make_sampler(r, checkpoint), conditioning(base, r, plan, full, time)};
-  RandomStream stream(*r.seed);
-  Beginning begin;
+  const Stretch stretch{nets, make_sampler(r, checkpoint), conditioning(base, pack, plan, full, time)};
+  std::vector<RandomStream> streams = streams_of(pack);
+  Beginning start;
   if (r.hires_upscaler == "latent") {
     const int64_t factor = checkpoint.vae.factor();
-    const Tensor large = at::upsample_bicubic2d(latent, {*r.height / factor, *r.width / factor}, false);
-    begin.x = stretch.sampler->noised(large, stream.randn(large.sizes()).to(large.device()));
+    const Tensor large = at::upsample_bicubic2d(latents, {*r.height / factor, *r.width / factor}, false);
+    std::vector<Tensor> noise;
+    for (RandomStream& stream : streams) noise.push_back(stream.randn(large.narrow(0, 0, 1).sizes()));
+    start.x = stretch.sampler->noised(large, at::cat(noise).to(large.device()));
   } else {
-    PictureInput input;
-    input.picture =
-        resize(to_image(decode(r, nets, latent, plan, time)), static_cast<int>(*r.width), static_cast<int>(*r.height));
-    begin = begin_with_picture(input, nets, *stretch.sampler, stream, {*r.strength, plan.strips}, time);
-    if (plan.free_text) nets.free_vae_encoder();
+    std::vector<PictureInput> shown(pack.size());
+    Inputs inputs;
+    for (std::size_t i = 0; i < pack.size(); ++i) {
+      const Tensor pixels = decode(r, nets, latents.narrow(0, static_cast<int64_t>(i), 1), plan, time);
+      shown[i].picture = resize(to_image(pixels), static_cast<int>(*r.width), static_cast<int>(*r.height));
+      inputs.push_back(&shown[i]);
+    }
+    start = begin(pack, inputs, nets, *stretch.sampler, streams, plan, time);
   }
-  Journey journey{stream, nobody, on_call, time};
-  const Tensor x = travel(r, stretch, begin, begin.x, journey);
+  Journey journey{streams, nobody, on_call, time};
+  const Tensor x = travel(pack, stretch, start, start.x, journey);
   if (plan.free_unet) nets.free_unet();
   return x;
 }
@@ -197,43 +249,82 @@ Pipeline::Pipeline(Checkpoint checkpoint, Precision precision, std::optional<int
 
 Pipeline::~Pipeline() = default;
 
-Picture Pipeline::generate(const Request& r, const OnProgress& on_progress, Trajectory* trajectory) {
-  const c10::InferenceMode guard;
-  Stages& s = *stages_;
-  if (s.pixel) return s.pixel->generate(r, on_progress, trajectory);
-  Picture picture;
-  picture.precision = s.base.own.precision();
-  const MemoryPlan plan = s.plan(r);
-
-  const std::optional<PictureInput> input = read_picture_input(r);
-
-  TrajectoryKeeper keeper(trajectory);
-  const auto sample = [&](bool full) {
-    return s.sample(r, input ? &*input : nullptr, plan, full, on_progress, keeper, picture.timings);
-  };
-  Tensor latent = sample(/*full=*/false);
-  if (!is_finite(latent) && picture.precision.unet != at::kFloat) {
-    warn_of_retry("the U-Net", picture.precision.unet);
-    picture.precision.text = picture.precision.unet = at::kFloat;
-    latent = sample(/*full=*/true);
-  }
-  if (!is_finite(latent)) throw not_finite("the U-Net");
-
-  Tensor pixels = s.decode(r, s.base.own, latent, plan, picture.timings);
+// From a finite latent [1, L, h, w] to the picture.
+Picture Pipeline::Stages::finish(const Request& r, const PictureInput* input, Tensor latent, const MemoryPlan& plan,
+                                 TrajectoryKeeper& keeper, Picture picture) {
+  Tensor pixels = decode(r, base.own, latent, plan, picture.timings);
   if (!is_finite(pixels) && picture.precision.vae != at::kFloat) {
     warn_of_retry("the VAE", picture.precision.vae);
     picture.precision.vae = at::kFloat;
-    pixels = s.decode(r, s.base.stages(/*full=*/true), latent, plan, picture.timings);
+    pixels = decode(r, base.stages(/*full=*/true), latent, plan, picture.timings);
   }
   if (!is_finite(pixels)) throw not_finite("the VAE");
   // With the VAE that gave the picture.
-  StageSet& decoding = s.base.stages(/*full=*/picture.precision.vae != s.base.own.precision().vae);
-  keeper.finish([&](const Tensor& x) { return s.decode(r, decoding, x, plan, picture.timings); });
-
+  StageSet& decoding = base.stages(/*full=*/picture.precision.vae != base.own.precision().vae);
+  keeper.finish([&](const Tensor& x) { return decode(r, decoding, x, plan, picture.timings); });
   picture.latent = latent.to(at::kCPU);
   picture.image = to_image(pixels);
-  if (input) picture.image = input->finished(std::move(picture.image));
+  if (input != nullptr) picture.image = input->finished(std::move(picture.image));
   return picture;
+}
+
+namespace {
+
+Timings divided(Timings time, std::size_t by) {
+  const auto n = static_cast<double>(by);
+  return {time.load / n, time.encode / n, time.sample / n, time.decode / n};
+}
+
+std::vector<std::optional<PictureInput>> read_inputs(const Pack& pack) {
+  std::vector<std::optional<PictureInput>> inputs;
+  for (const Request* r : pack) inputs.push_back(read_picture_input(*r));
+  return inputs;
+}
+
+}  // namespace
+
+std::vector<Outcome> Pipeline::generate(const std::vector<Request>& requests, const OnProgress& on_progress,
+                                        Trajectory* trajectory) {
+  const c10::InferenceMode guard;
+  Stages& s = *stages_;
+  std::vector<Outcome> outcomes;
+  if (s.pixel) {
+    for (const Request& r : requests)
+      outcomes.push_back(outcome_of([&] { return s.pixel->generate(r, on_progress, trajectory); }));
+    return outcomes;
+  }
+  Pack pack;
+  for (const Request& r : requests) pack.push_back(&r);
+  const MemoryPlan plan = s.plan(pack);
+  const std::vector<std::optional<PictureInput>> read = read_inputs(pack);
+  Inputs inputs;
+  for (const auto& input : read) inputs.push_back(input ? &*input : nullptr);
+
+  TrajectoryKeeper keeper(trajectory);
+  Timings time;
+  const Tensor latents = s.sample(pack, inputs, plan, /*full=*/false, on_progress, keeper, time);
+  for (std::size_t i = 0; i < pack.size(); ++i) {
+    outcomes.push_back(outcome_of([&] {
+      Picture picture;
+      picture.precision = s.base.own.precision();
+      picture.timings = divided(time, pack.size());
+      Tensor latent = latents.narrow(0, static_cast<int64_t>(i), 1);
+      if (!is_finite(latent) && picture.precision.unet != at::kFloat) {
+        warn_of_retry("the U-Net", picture.precision.unet);
+        picture.precision.text = picture.precision.unet = at::kFloat;
+        latent = s.sample({pack[i]}, {inputs[i]}, plan, /*full=*/true, on_progress, keeper, picture.timings);
+      }
+      if (!is_finite(latent)) throw not_finite("the U-Net");
+      return s.finish(*pack[i], inputs[i], latent, plan, keeper, std::move(picture));
+    }));
+  }
+  return outcomes;
+}
+
+Picture Pipeline::generate(const Request& r, const OnProgress& on_progress, Trajectory* trajectory) {
+  std::vector<Outcome> outcomes = generate(std::vector{r}, on_progress, trajectory);
+  if (const Error* error = std::get_if<Error>(&outcomes.front())) throw *error;
+  return std::get<Picture>(std::move(outcomes.front()));
 }
 
 const Checkpoint& Pipeline::checkpoint() const { return stages_->checkpoint; }

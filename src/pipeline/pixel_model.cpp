@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "pipeline/effects.h"
 #include "pipeline/stages.h"
 
 namespace easel {
@@ -81,13 +82,7 @@ SourcePtr open_weights(const PixelModel& m, bool prefer_half) {
 
 namespace {
 
-std::string flag_of(const RequestField& field) {
-  std::string flag = "--" + field.name;
-  std::replace(flag.begin(), flag.end(), '_', '-');
-  return flag;
-}
-
-void refuse_without_effect(const Request& given, const PixelModel& m, Faults& faults) {
+void find_idle_fields(const Request& given, const PixelModel& m, Faults& faults, IdleFields& idle) {
   static const std::set<std::string> kRead = {
       "width",     "height", "seed",   "steps", "sampler",       "eta",      "prediction", "scheduler", "sigmas",
       "timesteps", "model",  "device", "dtype", "prompt_syntax", "init_img", "strength",   "resize"};
@@ -96,7 +91,7 @@ void refuse_without_effect(const Request& given, const PixelModel& m, Faults& fa
     const bool is_given = std::visit([&](auto member) { return (given.*member).has_value(); }, field.member);
     if (!is_given || kRead.contains(field.name)) continue;
     if (field.name != "prompt")
-      faults.add(flag_of(field) + " has no effect: " + unconditional + " and has no VAE");
+      idle.push_back({field.name, flag_of(field) + " has no effect: " + unconditional + " and has no VAE"});
     else if (!given.prompt->empty())
       faults.add("a prompt has no effect: " + unconditional);
   }
@@ -131,10 +126,12 @@ std::unique_ptr<Sampler> make_sampler(const Request& r, const PixelModel& m) {
   return find_sampler(*r.sampler).make(m.scheduler, sampler_options(r));
 }
 
-Request resolve(const Request& given, const PixelModel& m, const Precision& precision) {
+Request resolve(const Request& given, const PixelModel& m, const Precision& precision,
+                std::vector<std::string>* notes) {
   TORCH_CHECK(given.seed, "a request needs a seed before it is resolved");
   Faults faults;
-  refuse_without_effect(given, m, faults);
+  IdleFields idle;
+  find_idle_fields(given, m, faults, idle);
   Request r = given;
   r.prompt = "";
   set_side(r.width, "--width", m.unet.sample_width, m, faults);
@@ -144,7 +141,9 @@ Request resolve(const Request& given, const PixelModel& m, const Precision& prec
   resolve_sampler(r, /*sdxl=*/false, faults);
   const SamplerRow& sampler = find_sampler(*r.sampler);
   if (!r.steps) r.steps = m.steps;
-  if (r.eta && !sampler.has_eta) faults.add("--eta has no effect: the sampler " + sampler.name + " has none");
+  if (r.eta && !sampler.has_eta)
+    idle.push_back({"eta", "--eta has no effect: the sampler " + sampler.name + " has none"});
+  settle(idle, r, faults, notes);
   if (!r.eta && sampler.has_eta) r.eta = sampler.default_eta;
   faults.raise_if_any(ErrorKind::kUsage);
   make_sampler(r, m);  // throws where the schedule cannot take the steps

@@ -26,7 +26,8 @@ SourcePtr open_weights(const PixelModel& model, bool prefer_half);
 
 // Fills every field that such a model has, and an empty prompt. Throws Error(kUsage) with every fault: a text, another
 // size than the model's, fields without effect, steps the schedule cannot take. `seed` must be set.
-Request resolve(const Request& given, const PixelModel& model, const Precision& precision);
+Request resolve(const Request& given, const PixelModel& model, const Precision& precision,
+                std::vector<std::string>* notes = nullptr);
 
 std::unique_ptr<Sampler> make_sampler(const Request& resolved, const PixelModel& model);
 

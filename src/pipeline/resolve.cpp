@@ -185,13 +185,17 @@ std::unique_ptr<Sampler> make_refiner_sampler(const Request& r, const Checkpoint
   return find_sampler(*r.sampler).make(refiner.scheduler, options);
 }
 
-Request resolve(const Request& given, const Checkpoint& c, const Precision& precision) {
-  if (c.pixel) return resolve(given, *c.pixel, precision);
+Request resolve(const Request& given, const Checkpoint& c, const Precision& precision,
+                std::vector<std::string>* notes) {
+  if (c.pixel) return resolve(given, *c.pixel, precision, notes);
   TORCH_CHECK(given.prompt && given.seed, "a request needs a prompt and a seed before it is resolved");
   Faults faults;
   Request r = given;
   count_steps(r, faults);
-  refuse_pictures_without_effect(given, c, faults);
+  IdleFields idle;
+  find_idle_picture_fields(given, idle);
+  settle(idle, r, faults, notes);
+  refuse_pictures(r, c, faults);
   faults.raise_if_any(ErrorKind::kUsage);  // before a picture is looked at
   fill_picture(r, c, faults);
   fill_sampling(r, c);
@@ -203,7 +207,9 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
 
   check_size("--width", *r.width, c, faults);
   check_size("--height", *r.height, c, faults);
-  refuse_without_effect(given, r, c, sampler, faults);
+  idle.clear();
+  find_idle_fields(given, r, c, sampler, idle);
+  settle(idle, r, faults, notes);
   check_clip_skip(*r.clip_skip, c, faults);
   if (c.refiner) check_clip_skip(*r.clip_skip, *c.refiner, faults);
   if (!c.refiner) r.refiner_start.reset();  // refused above where it was given

@@ -1,4 +1,4 @@
-// One network's part of the way from noise to latent.
+// One network's part of the way from noise to latent, for one picture or several at once.
 #pragma once
 
 #include "pipeline/beginning.h"
@@ -7,6 +7,9 @@
 
 namespace easel {
 
+// The resolved requests of pictures that go through the networks together: they share their pack_key().
+using Pack = std::vector<const Request*>;
+
 struct Stretch {
   StageSet& nets;
   std::unique_ptr<Sampler> sampler;
@@ -14,16 +17,16 @@ struct Stretch {
   Step goal = {.t = 0, .alpha = 1, .sigma = 0};  // where its last step leads: the picture, or the next one's first step
 };
 
-// What all stretches of a picture share.
+// What all stretches of a pack share.
 struct Journey {
-  RandomStream& stream;
+  std::vector<RandomStream>& streams;  // one a picture
   TrajectoryKeeper& keeper;
   std::function<void()> on_call;  // after every network call
   Timings& time;
 };
 
-// x, [1, L, h, w] float32 in the sampler's own scaling, moved along the sampler's steps. It computes in float32
+// x, [B, L, h, w] float32 in the sampler's own scaling, moved along the sampler's steps. It computes in float32
 // whatever the network's dtype. Throws Interrupted between network calls.
-Tensor travel(const Request& resolved, const Stretch& stretch, const Beginning& begin, Tensor x, Journey& journey);
+Tensor travel(const Pack& pack, const Stretch& stretch, const Beginning& begin, Tensor x, Journey& journey);
 
 }  // namespace easel

@@ -1,0 +1,50 @@
+#include "easel/pipeline.h"
+
+namespace easel {
+
+namespace {
+
+// Fields that each picture of a pack has for itself.
+bool is_own(const std::string& field) {
+  static const std::set<std::string> kOwn = {"prompt",
+                                             "negative_prompt",
+                                             "prompt_2",
+                                             "negative_prompt_2",
+                                             "seed",
+                                             "cfg_scale",
+                                             "cfg_rescale",
+                                             "clip_skip",
+                                             "original_size",
+                                             "crop",
+                                             "target_size",
+                                             "aesthetic_score",
+                                             "negative_aesthetic_score",
+                                             "prompt_syntax",
+                                             "init_img",
+                                             "mask",
+                                             "resize",
+                                             "invert_mask",
+                                             "mask_blur",
+                                             "inpaint_full_res",
+                                             "inpaint_padding",
+                                             "no_paste_back",
+                                             "outpaint"};
+  return kOwn.contains(field);
+}
+
+}  // namespace
+
+std::string pack_key(const Request& r, const Checkpoint& c) {
+  json key = json::object();
+  for (const auto& [name, value] : to_json(r).items()) {
+    if (!is_own(name)) key[name] = value;
+  }
+  key["begins_with_picture"] = r.init_img.has_value();
+  key["repaints"] = r.repaints();
+  if (r.cfg_scale) key["guided"] = c.is_guided(*r.cfg_scale);
+  // A distilled U-Net is told one guidance scale for all.
+  if (c.unet.time_cond_proj_dim > 0) key["cfg_scale"] = *r.cfg_scale;
+  return key.dump();
+}
+
+}  // namespace easel
