@@ -279,6 +279,10 @@ class Pipeline {
   // A pack of one; throws its Error.
   Picture generate(const Request& request, const OnProgress& on_progress = {}, Trajectory* trajectory = nullptr);
 
+  // Seconds of one U-Net call for so many pictures like `resolved`, after one that is not counted; nullopt where memory
+  // does not suffice for so many.
+  std::optional<double> seconds_of_call(const Request& resolved, int64_t pictures);
+
   const Checkpoint& checkpoint() const;
   const Precision& precision() const;
   // The networks in memory: "unet", "refiner's unet".

@@ -36,7 +36,8 @@ bool is_own(const std::string& field) {
 
 std::string pack_key(const Request& r, const Checkpoint& c) {
   json key = json::object();
-  for (const auto& [name, value] : to_json(r).items()) {
+  const nlohmann::ordered_json fields = to_json(r);
+  for (const auto& [name, value] : fields.items()) {
     if (!is_own(name)) key[name] = value;
   }
   key["begins_with_picture"] = r.init_img.has_value();

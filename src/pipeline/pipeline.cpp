@@ -327,6 +327,35 @@ Picture Pipeline::generate(const Request& r, const OnProgress& on_progress, Traj
   return std::get<Picture>(std::move(outcomes.front()));
 }
 
+std::optional<double> Pipeline::seconds_of_call(const Request& r, int64_t pictures) {
+  const c10::InferenceMode guard;
+  Stages& s = *stages_;
+  if (s.pixel) return std::nullopt;
+  const Pack pack(static_cast<std::size_t>(pictures), &r);
+  MemoryPlan plan;
+  try {
+    plan = s.plan(pack);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kMemory) throw;
+    return std::nullopt;
+  }
+  Timings time;
+  Stretch stretch{s.base.own, make_sampler(r, s.checkpoint), s.conditioning(s.base, pack, plan, /*full=*/false, time)};
+  const UNet& unet = s.base.own.unet(&time.load);
+  const int64_t factor = s.checkpoint.vae.factor(), rows = stretch.conditioning.context.size(0);
+  const Tensor x =
+      at::zeros({rows, s.checkpoint.unet.in_channels, *r.height / factor, *r.width / factor},
+                at::TensorOptions().dtype(s.base.own.precision().unet).device(s.base.own.precision().device));
+  const auto call = [&] {
+    check_interrupted();
+    const double start = now_seconds();
+    unet(x, stretch.sampler->steps().front().t, stretch.conditioning.context, stretch.conditioning.added).to(at::kCPU);
+    return now_seconds() - start;
+  };
+  call();
+  return call();
+}
+
 const Checkpoint& Pipeline::checkpoint() const { return stages_->checkpoint; }
 const Precision& Pipeline::precision() const { return stages_->base.own.precision(); }
 
