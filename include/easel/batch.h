@@ -5,38 +5,38 @@
 
 namespace easel {
 
-// ---- plans --------------------------------------------------------------------------------------------------------
+// ---- packing ------------------------------------------------------------------------------------------------------
 
-// One picture of a run. `request` has its prompt and its seed.
-struct Job {
-  int64_t index;  // from 0 over the whole run
-  Request request;
-};
-
-// Prompts × init pictures × count: for every pair anew, picture k has seed S + k. Jobs are made when asked for, so a
-// plan of a million pictures costs no memory.
-class Plan {
+// Puts pictures of one key together, in packs of up to `batch_size`. Which pictures share a pack follows from the keys
+// in their order, the batch size and the window alone.
+class Packer {
  public:
-  // `common`: what all pictures share; its prompt is not looked at, its seed is S. Without a seed, `draw_seed` gives
-  // one S a prompt. `init_imgs` may be empty. Adds a fault when S + count − 1 is past 2^64 − 1.
-  Plan(Request common, std::vector<std::string> prompts, std::vector<std::string> init_imgs, int64_t count,
-       const std::function<uint64_t()>& draw_seed, Faults& faults);
+  // `window`: how many pictures may wait, at least the batch size.
+  Packer(int64_t batch_size, int64_t window);
 
-  int64_t size() const { return static_cast<int64_t>(prompts_.size()) * per_prompt(); }
-  Job job(int64_t index) const;
-
-  const std::vector<std::string>& prompts() const { return prompts_; }
-  // S of each prompt.
-  const std::vector<uint64_t>& seeds() const { return seeds_; }
+  void add(int64_t picture, const std::string& key);
+  void remove(int64_t picture);
+  bool is_empty() const { return waiting_.empty(); }
+  bool is_full() const { return static_cast<int64_t>(waiting_.size()) >= window_; }
+  // The pictures of the next pack, rising: the first key that has a whole batch; where nothing more comes before
+  // (`flush`, a full window), as many as there are of the oldest picture's key. nullopt: more are wanted first.
+  std::optional<std::vector<int64_t>> next(bool flush);
 
  private:
-  int64_t per_prompt() const { return std::max<int64_t>(1, static_cast<int64_t>(init_imgs_.size())) * count_; }
+  std::vector<int64_t> take(const std::string& key);
 
-  Request common_;
-  std::vector<std::string> prompts_, init_imgs_;
-  std::vector<uint64_t> seeds_;
-  int64_t count_;
+  int64_t batch_size_, window_;
+  std::map<int64_t, std::string> waiting_;  // by picture
+  std::map<std::string, std::set<int64_t>> by_key_;
 };
+
+// The number of pictures a network call is fastest with, a picture, of 1, 2, 4, … up to `most`. `seconds_of` measures a
+// call; nullopt: so many do not fit. Measuring ends when it took `budget` seconds or a larger number wins less than a
+// twentieth.
+int64_t best_batch_size(const std::function<std::optional<double>(int64_t pictures)>& seconds_of, int64_t most,
+                        double budget);
+
+// ---- pictures to begin with ---------------------------------------------------------------------------------------
 
 // The pictures that `given` stands for: a file; those of a folder, in the order of their names; what a shell pattern
 // matches. Adds a fault when there is none.
@@ -81,9 +81,12 @@ struct OutputOptions {
   std::optional<std::string> output;  // a template; unset: {index}-{seed}.png at the folder's next free index
   std::optional<std::string> outdir;  // made if missing; a relative template is below it
   bool overwrite = false;
+  // {index} counts from 0 without -o too, so that a run can be resumed: a file that is there already and holds the same
+  // bytes is taken for written.
+  bool resumable = false;
 };
 
-// Where the pictures of a run go. In this order: constructor, check_targets(), prepare(), write().
+// Where the pictures of a run go. In this order: constructor, check_targets() or obstacle_of(), prepare(), write().
 class Outputs {
  public:
   // Adds the faults that the options alone show.
@@ -93,14 +96,17 @@ class Outputs {
   bool needs_checkpoint() const;
 
   // Adds a fault for names that two pictures share, that exist (unless `overwrite`) or that no file can have.
-  // `facts_of` gives the facts of picture i.
-  void check_targets(const std::function<NameFacts(int64_t)>& facts_of, Faults& faults) const;
+  void check_targets(const std::vector<NameFacts>& pictures, Faults& faults) const;
+  // The same of one picture as it comes, but for names that are shared; empty: nothing is in its way.
+  std::string obstacle_of(const NameFacts& facts) const;
 
-  // Makes --outdir. Throws Error(kFile) for a folder that is missing or cannot be written to.
-  void prepare(const std::function<NameFacts(int64_t)>& facts_of);
+  // Makes --outdir. Throws Error(kFile) for a folder that is missing or cannot be written to; without `pictures`, for
+  // the folder that all of them share.
+  void prepare(const std::vector<NameFacts>& pictures);
 
-  // The file appears whole or not at all. Returns its path. Throws Error(kFile).
-  std::filesystem::path write(const NameFacts& facts, std::string_view bytes);
+  // The file appears whole or not at all. Returns its path. Throws Error(kFile). `replace`: whatever is there, for a
+  // picture whose file is known to be damaged.
+  std::filesystem::path write(const NameFacts& facts, std::string_view bytes, bool replace = false);
 
  private:
   std::filesystem::path path_of(const NameFacts& facts) const;
@@ -109,7 +115,7 @@ class Outputs {
   int64_t pictures_;
   Faults faults_;  // of the options alone
   NameTemplate template_;
-  int64_t next_index_ = 0;  // of names without -o
+  int64_t first_index_ = 0;  // of names without -o
 };
 
 }  // namespace easel

@@ -60,9 +60,18 @@ class Interrupted : public std::exception {
   int signal_;
 };
 
-// Set from a signal handler (async-signal-safe); check_interrupted() throws Interrupted.
-void request_interrupt(int signal) noexcept;
+// Set from a signal handler (async-signal-safe); check_interrupted() throws Interrupted. True: the next signal may end
+// the program by itself.
+bool request_interrupt(int signal) noexcept;
 void check_interrupted();
+
+// While one lives, a first SIGINT is waited with: what is being done comes to its end, and the second one interrupts.
+class InterruptPatience {
+ public:
+  InterruptPatience() noexcept;
+  ~InterruptPatience();
+  InterruptPatience(const InterruptPatience&) = delete;
+};
 
 namespace log {
 

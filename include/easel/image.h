@@ -87,6 +87,25 @@ struct LabelledImage {
 };
 Image contact_sheet(const std::vector<LabelledImage>& cells, int columns);
 
+// ---- comparing ----------------------------------------------------------------------------------------------------
+
+// Of the 8-bit values of two pictures of one size.
+struct ImageDifference {
+  int largest = 0;
+  double mean = 0;  // of absolute differences, over all channels
+  double psnr = 0;  // dB against 255; infinite for equal pictures
+
+  bool is_equal() const { return largest == 0; }
+};
+// nullopt where their sizes differ.
+std::optional<ImageDifference> compare(const Image& one, const Image& other);
+
+// What an expectation allows where nothing else is said: float32 on another processor or with other threads moves
+// values across a rounding border.
+inline constexpr int kRoundingTolerance = 1;
+// Why `drawn` is not `expected`; empty when no 8-bit value differs by more than `tolerance`.
+std::string mismatch(const Image& drawn, const Image& expected, int tolerance = kRoundingTolerance);
+
 // ---- files --------------------------------------------------------------------------------------------------------
 
 // Writes `bytes` to `target` so that the file appears whole or not at all: a temporary beside it (mode per umask),

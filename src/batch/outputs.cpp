@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <set>
 #include <unordered_map>
 
@@ -96,27 +97,31 @@ fs::path Outputs::path_of(const NameFacts& facts) const {
   return fs::path(options_.outdir.value_or("")) / template_(facts);
 }
 
-void Outputs::check_targets(const std::function<NameFacts(int64_t)>& facts_of, Faults& faults) const {
+void Outputs::check_targets(const std::vector<NameFacts>& pictures, Faults& faults) const {
   if (!options_.output || !faults_.empty()) return;
-  std::unordered_map<std::string, int64_t> taken;
+  std::unordered_map<std::string, std::size_t> taken;
   std::size_t found = 0;
   const auto fault = [&](const std::string& text) {
     if (++found <= kFaultsShown) faults.add(text);
   };
-  for (int64_t i = 0; i < pictures_; ++i) {
-    const fs::path path = path_of(facts_of(i));
+  for (std::size_t i = 0; i < pictures.size(); ++i) {
+    const fs::path path = path_of(pictures[i]);
     const auto [entry, is_new] = taken.emplace(path.string(), i);
     if (!is_new) {
       fault("-o: pictures " + std::to_string(entry->second) + " and " + std::to_string(i) + " would both be " +
             path.string() + ": put {index} in the name");
-    } else if (const std::string text = obstacle(path, options_.overwrite); !text.empty()) {
+    } else if (const std::string text = obstacle_of(pictures[i]); !text.empty()) {
       fault(text);
     }
   }
   if (found > kFaultsShown) faults.add("and " + std::to_string(found - kFaultsShown) + " more such names");
 }
 
-void Outputs::prepare(const std::function<NameFacts(int64_t)>& facts_of) {
+std::string Outputs::obstacle_of(const NameFacts& facts) const {
+  return options_.output ? obstacle(path_of(facts), options_.overwrite || options_.resumable) : "";
+}
+
+void Outputs::prepare(const std::vector<NameFacts>& pictures) {
   if (options_.outdir) {
     std::error_code error;
     fs::create_directories(*options_.outdir, error);
@@ -124,26 +129,40 @@ void Outputs::prepare(const std::function<NameFacts(int64_t)>& facts_of) {
   }
   std::set<fs::path> folders;
   if (!options_.output) folders.insert(folder_of(path_of({})));
-  for (int64_t i = 0; options_.output && i < pictures_; ++i) folders.insert(folder_of(path_of(facts_of(i))));
+  for (const NameFacts& facts : pictures) {
+    if (options_.output) folders.insert(folder_of(path_of(facts)));
+  }
   for (const fs::path& folder : folders) check_folder(folder);
-  if (!options_.output) next_index_ = next_free_index(*folders.begin());
+  if (!options_.output && !options_.resumable) first_index_ = next_free_index(*folders.begin());
 }
 
-fs::path Outputs::write(const NameFacts& facts, std::string_view bytes) {
-  if (options_.output) {
+namespace {
+
+bool holds(const fs::path& file, std::string_view bytes) {
+  std::ifstream in(file, std::ios::binary);
+  const std::string content((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  return in.good() && content == bytes;
+}
+
+}  // namespace
+
+fs::path Outputs::write(const NameFacts& facts, std::string_view bytes, bool replace) {
+  if (options_.output || options_.resumable) {
     const fs::path path = path_of(facts);
-    write_file_atomically(path, bytes, options_.overwrite);
+    if (options_.resumable && !options_.overwrite && holds(path, bytes)) return path;
+    write_file_atomically(path, bytes, options_.overwrite || replace);
     return path;
   }
   for (NameFacts numbered = facts;;) {
-    numbered.index = next_index_++;
+    numbered.index = first_index_ + facts.index;
     const fs::path path = path_of(numbered);
     try {
       write_file_atomically(path, bytes, /*overwrite=*/false);
       return path;
-    } catch (const Error&) {  // another process may have taken the name meanwhile: on to the next
+    } catch (const Error&) {  // another process may have taken the name meanwhile: behind all of its names
       std::error_code error;
       if (!fs::exists(fs::symlink_status(path, error))) throw;
+      first_index_ = std::max(first_index_ + 1, next_free_index(folder_of(path)) - facts.index);
     }
   }
 }

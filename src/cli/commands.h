@@ -17,6 +17,8 @@ int tokens(const Arguments& arguments);
 int forward(const Arguments& arguments);
 int inspect(const Arguments& arguments);
 int convert(const Arguments& arguments);
+int rerun(const Arguments& arguments);
+int verify(const Arguments& arguments);
 
 struct Command {
   const char* name;

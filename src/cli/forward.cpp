@@ -19,8 +19,6 @@ struct ForwardCommand {
   std::optional<Outputs> outputs;  // none for standard output
 };
 
-NameFacts no_facts(int64_t) { return {}; }
-
 void read_output(const std::string& output, bool overwrite, ForwardCommand& command, Faults& faults) {
   command.to_standard_output = output == "-";
   if (command.to_standard_output) {
@@ -33,7 +31,7 @@ void read_output(const std::string& output, bool overwrite, ForwardCommand& comm
     return;
   }
   command.outputs.emplace(OutputOptions{.output = output, .outdir = {}, .overwrite = overwrite}, 1, faults);
-  command.outputs->check_targets(no_facts, faults);
+  command.outputs->check_targets({NameFacts{}}, faults);
 }
 
 std::vector<int64_t> read_timesteps(std::string_view text, Faults& faults) {
@@ -91,7 +89,7 @@ std::optional<ForwardCommand> read_options(const Arguments& arguments) {
 int forward(const Arguments& arguments) {
   std::optional<ForwardCommand> command = read_options(arguments);
   if (!command) return 0;
-  if (command->outputs) command->outputs->prepare(no_facts);
+  if (command->outputs) command->outputs->prepare({NameFacts{}});
   const Image picture = read_picture(command->picture);
   const Checkpoint checkpoint = open_checkpoint(find_model(command->model));
   const Precision precision = resolve_precision("auto", DtypeChoice::kF32);

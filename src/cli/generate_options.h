@@ -2,24 +2,44 @@
 #pragma once
 
 #include "cli/commands.h"
-#include "cli/progress.h"
-#include "easel/batch.h"
+#include "cli/run_options.h"
+#include "easel/jobs.h"
 
 namespace easel::cli {
 
 struct GenerateOptions {
-  Request common;                      // of all pictures: no prompt
-  std::string model_note;              // where the model's name comes from; empty when -m says it
+  Request flags;              // of all pictures: what was given, without prompts and the model where -m does not say it
+  std::string default_model;  // EASEL_MODEL, else the bundled one
+  std::string model_note;     // where it comes from; empty when -m says it
+  // Jobs from the command line…
   std::vector<std::string> prompts;    // one empty one for models that take none
   std::vector<std::string> init_imgs;  // every one with every prompt; may be empty
+  // … or from a file.
+  std::optional<std::string> from_file;  // "-": standard input
+  bool keep_going = false, unordered = false;
+  std::shared_ptr<const WildcardSource> wildcards;  // null: braces in prompts are text
+  Sweep sweep;
   int64_t batch_count = 1;
-  OutputOptions output;
-  bool to_standard_output = false;  // -o -
-  int threads = 0;                  // 0: libtorch's choice
-  ProgressStyle progress = ProgressStyle::kAuto;
+
+  std::optional<int64_t> batch_size;  // auto when it is not given
+  bool deterministic = false;
+  std::optional<Shard> shard;
+  bool resume = false;
+  std::optional<std::filesystem::path>
+      manifest;  // of --resume, where --manifest does not say it: OUTDIR/manifest.jsonl
+
+  MessageOptions messages;
+  PictureOutput output;
+  bool skip_save = false;
+  std::optional<std::string> grid;        // the contact sheet's file
   std::optional<std::string> trajectory;  // the strip's file
   int64_t trajectory_every = 1;
-  bool json = false, dry_run = false, image_metadata = true;
+
+  // Whether there may be several pictures: faults of one are then told and the others drawn.
+  bool is_batch() const {
+    return from_file || prompts.size() * std::max<std::size_t>(1, init_imgs.size()) > 1 || batch_count > 1 ||
+           sweep.size() > 1;
+  }
 };
 
 // Adds every fault. Null when --help or --version was asked for, which has then been answered. Sets the log level.

@@ -13,6 +13,8 @@ namespace easel::cli {
 const std::vector<Command>& command_table() {
   static const std::vector<Command> commands = {
       {"generate", "draw pictures; the command when none is named", generate},
+      {"rerun", "draw pictures again from the settings in their PNGs", rerun},
+      {"verify", "draw pictures again and compare: same, close or different", verify},
       {"samplers", "list the samplers", samplers},
       {"schedulers", "list the schedules", schedulers},
       {"models", "list the models that are here and where others are to be had", models},

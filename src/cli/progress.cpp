@@ -49,18 +49,29 @@ std::string clock_text(double seconds) {
   return formatted("%ld:%02ld", whole / 60, whole % 60);
 }
 
-double remaining_steps(int64_t index, int64_t pictures, int done, int total) {
-  return static_cast<double>(pictures - index) * total - done;
+// Of this pack and all that follow it; of this one alone where nobody knows how many follow.
+double remaining_steps(int64_t index, int64_t together, int64_t pictures, int done, int total) {
+  const int64_t packs = pictures < 0 ? 1 : (std::max(pictures - index, together) + together - 1) / together;
+  return static_cast<double>(packs) * total - done;
+}
+
+// "picture 2/4", "pictures 5-8/256", "picture 7".
+std::string which_pictures(int64_t index, int64_t together, int64_t pictures) {
+  const std::string first = std::to_string(index + 1);
+  const std::string name =
+      together > 1 ? "pictures " + first + "-" + std::to_string(index + together) : "picture " + first;
+  return pictures < 0 ? name : name + "/" + std::to_string(pictures);
 }
 
 // "[####----]  7/20  2.31 it/s  ETA 0:05" of at most `columns` columns, after "picture 2/4  " when there are several.
-std::string bar_line(int64_t index, int64_t pictures, int done, int total, double seconds_per_step, int columns) {
+std::string bar_line(int64_t index, int64_t together, int64_t pictures, int done, int total, double seconds_per_step,
+                     int columns) {
   std::string head;
-  if (pictures > 1) head = "picture " + std::to_string(index + 1) + "/" + std::to_string(pictures) + "  ";
+  if (pictures != 1) head = which_pictures(index, together, pictures) + "  ";
   std::string tail = "  " + std::to_string(done) + "/" + std::to_string(total);
   if (seconds_per_step > 0)
     tail += "  " + rate_text(seconds_per_step) + "  ETA " +
-            clock_text(remaining_steps(index, pictures, done, total) * seconds_per_step);
+            clock_text(remaining_steps(index, together, pictures, done, total) * seconds_per_step);
   // One column stays free: a full line would wrap on some terminals and could not be cleared.
   const std::size_t room = columns > 1 ? static_cast<std::size_t>(columns - 1) : 0;
   const std::size_t taken = head.size() + tail.size() + 2;
@@ -82,22 +93,31 @@ Progress::~Progress() {
   emit({{"event", "end"}, {"finished", finished_}, {"pictures", pictures_}});
 }
 
-void Progress::start_picture(int64_t index) {
+void Progress::start_pictures(int64_t index, int64_t count) {
+  const std::lock_guard lock(mutex_);
   index_ = index;
+  together_ = count;
   first_step_ = 0;
-  if (style_ == ProgressStyle::kBar) log::set_status_line("picture " + std::to_string(index + 1) + ": loading");
+  if (style_ == ProgressStyle::kBar) log::set_status_line(which_pictures(index, count, -1) + ": loading");
+}
+
+int64_t Progress::finished() const {
+  const std::lock_guard lock(mutex_);
+  return finished_;
 }
 
 double Progress::seconds_per_step(int done) const { return done > 1 ? (now_seconds() - first_step_) / (done - 1) : 0; }
 
 void Progress::step(int done, int total) {
+  const std::lock_guard lock(mutex_);
   if (done == 1) first_step_ = now_seconds();
   if (style_ == ProgressStyle::kBar) draw_bar(done, total);
   if (style_ != ProgressStyle::kJson) return;
   nlohmann::ordered_json event = {{"event", "step"}, {"index", index_}, {"step", done}, {"steps", total}};
+  if (together_ > 1) event["pictures"] = together_;
   if (const double seconds = seconds_per_step(done); seconds > 0) {
     event["seconds_per_step"] = seconds;
-    event["eta"] = remaining_steps(index_, pictures_, done, total) * seconds;
+    event["eta"] = remaining_steps(index_, together_, pictures_, done, total) * seconds;
   }
   emit(std::move(event));
 }
@@ -106,13 +126,14 @@ void Progress::draw_bar(int done, int total) {
   const double now = now_seconds();
   if (done < total && now - last_drawn_ < kRedrawSeconds) return;
   last_drawn_ = now;
-  log::set_status_line(bar_line(index_, pictures_, done, total, seconds_per_step(done), terminal_columns()));
+  log::set_status_line(bar_line(index_, together_, pictures_, done, total, seconds_per_step(done), terminal_columns()));
 }
 
-void Progress::finish_picture(const std::string& path, uint64_t seed) {
+void Progress::finish_picture(int64_t index, const std::string& path, uint64_t seed) {
+  const std::lock_guard lock(mutex_);
   ++finished_;
   log::set_status_line("");
-  emit({{"event", "picture"}, {"index", index_}, {"path", path}, {"seed", seed}});
+  emit({{"event", "picture"}, {"index", index}, {"path", path}, {"seed", seed}});
 }
 
 // Best effort, as all of standard error is: a closed one must not end the run.

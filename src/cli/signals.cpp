@@ -9,7 +9,7 @@ namespace easel::cli {
 namespace {
 
 extern "C" void on_interrupt(int signal) {
-  request_interrupt(signal);
+  if (!request_interrupt(signal)) return;
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
 }
