@@ -1,6 +1,8 @@
 // batch: the pictures of a run, in order, and where each one goes.
 #pragma once
 
+#include <unordered_map>
+
 #include "easel/pipeline.h"
 
 namespace easel {
@@ -49,6 +51,7 @@ struct NameFacts {
   int64_t index = 0;
   uint64_t seed = 0;
   std::string prompt = {}, sampler = {}, model = {};
+  std::string output = {};  // a template of the picture's own, in the run's place; its folders are made
 };
 
 // "{index}-{seed}.png", a path; fields: index (five digits and more, so that names sort), seed, prompt, prompt:N (a
@@ -82,7 +85,7 @@ struct OutputOptions {
   std::optional<std::string> outdir;  // made if missing; a relative template is below it
   bool overwrite = false;
   // {index} counts from 0 without -o too, so that a run can be resumed: a file that is there already and holds the same
-  // bytes is taken for written.
+  // bytes is taken for written; `overwrite` is for those that hold others.
   bool resumable = false;
 };
 
@@ -104,18 +107,45 @@ class Outputs {
   // the folder that all of them share.
   void prepare(const std::vector<NameFacts>& pictures);
 
-  // The file appears whole or not at all. Returns its path. Throws Error(kFile). `replace`: whatever is there, for a
-  // picture whose file is known to be damaged.
+  // The file appears whole or not at all. Returns its path. Throws Error(kFile); Error(kUsage) for a name that is
+  // taken, or that an earlier picture of this run has got. `replace`: whatever is there, for a picture whose file is
+  // known to be damaged.
   std::filesystem::path write(const NameFacts& facts, std::string_view bytes, bool replace = false);
 
  private:
+  friend class TargetCheck;
   std::filesystem::path path_of(const NameFacts& facts) const;
+  bool tells_apart(const NameFacts& facts) const;
+  std::filesystem::path write_named(const NameFacts& facts, std::string_view bytes, bool replace);
+  std::filesystem::path write_numbered(const NameFacts& facts, std::string_view bytes);
 
   OutputOptions options_;
   int64_t pictures_;
   Faults faults_;  // of the options alone
   NameTemplate template_;
-  int64_t first_index_ = 0;  // of names without -o
+  int64_t first_index_ = 0;            // of names without -o
+  std::set<std::size_t> overwritten_;  // hashes of names without {index} that --overwrite has written to
+};
+
+// check_targets() of pictures that come one after another.
+class TargetCheck {
+ public:
+  explicit TargetCheck(const Outputs& outputs) : outputs_(outputs) {}
+
+  void add(const NameFacts& facts);
+  void add_to(Faults& faults) const;
+  // Pictures in all the folders (the first 1000), for prepare().
+  const std::vector<NameFacts>& one_a_folder() const { return one_a_folder_; }
+
+ private:
+  void fault(const std::string& text);
+
+  const Outputs& outputs_;
+  std::unordered_map<std::size_t, int64_t> names_;  // by hash, where names have no {index}: who has it
+  std::set<std::filesystem::path> folders_;
+  std::vector<NameFacts> one_a_folder_;
+  std::vector<std::string> shown_;
+  std::size_t found_ = 0;
 };
 
 }  // namespace easel

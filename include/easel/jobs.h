@@ -17,6 +17,7 @@ struct JobLine {
                       // do not and have −1.
   Request request;    // only what the line says; relative paths lead from the job file's folder
   std::optional<int64_t> batch_count;
+  std::string output;     // the name of its picture, a template as of -o; empty: that of the run
   bool wildcards = true;  // "wildcards": false keeps braces as they are: what was expanded once stays
   json id;                // of JSONL, a text or a whole number, to be said again with the results; null: none
   json cancel;            // the line was {"cancel": ID}: every job with this id before it is to stop; null: it was not
@@ -35,7 +36,7 @@ struct JobFileOptions {
 //                  whole text or value; in them \" and \\ are " and \. Elsewhere \" is a quote that opens nothing.
 //                  Names: the long flags, JSON's, and those of A1111 and kohya. Switches stand alone or say true,
 //                  false.
-//   JSON           a line that begins with {": names as JSON has them, batch_count, id, wildcards
+//   JSON           a line that begins with {": names as JSON has them, batch_count, output, id, wildcards
 //   CSV            a file whose name ends in .csv: first a line of names, `prompt` among them. RFC 4180. An empty cell
 //                  is not given, "" is an empty text.
 // "# …" at the start of a line is a comment, "\#" a literal; blank lines are skipped; a byte order mark and CR before
@@ -168,6 +169,7 @@ struct JobPicture {
   int64_t line = 0;
   int64_t sweep = 0;     // Sweep::combination
   Request request = {};  // with its seed, wildcards expanded; its prompt is unset where nothing gave one
+  std::string output = {};
   json id = {};
 };
 

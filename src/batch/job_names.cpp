@@ -61,6 +61,7 @@ Names all_names(bool of_lines) {
   for (const RequestField& field : request_fields()) names.add(field.name, {JobKey::kField, &field});
   names.add("batch_count", {JobKey::kBatchCount, nullptr});
   names.add("wildcards", {JobKey::kWildcards, nullptr});
+  names.add("output", {JobKey::kOutput, nullptr});
   if (!of_lines) {
     names.add("id", {JobKey::kId, nullptr});
     names.add("cancel", {JobKey::kCancel, nullptr});

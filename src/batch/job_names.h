@@ -5,7 +5,7 @@
 
 namespace easel {
 
-enum class JobKey { kField, kBatchCount, kWildcards, kId, kCancel };
+enum class JobKey { kField, kBatchCount, kWildcards, kOutput, kId, kCancel };
 
 struct JobName {
   JobKey key;

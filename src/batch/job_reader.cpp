@@ -11,6 +11,7 @@
 #include "batch/json_line.h"
 #include "batch/line_reader.h"
 #include "batch/prompt_line.h"
+#include "easel/batch.h"
 #include "easel/jobs.h"
 
 namespace easel {
@@ -42,6 +43,7 @@ class LineBuilder {
     if (!claim(name, spelled)) return;
     if (name.key == JobKey::kField) return easel::set_from_text(job_.request, *name.field, text, spelled, faults);
     if (name.key == JobKey::kBatchCount) return set_count(whole_number(text), json(text), spelled);
+    if (name.key == JobKey::kOutput) return set_output(text, spelled);
     if (text != "true" && text != "false") return expect(spelled, json(text), "true or false");
     job_.wildcards = text == "true";
   }
@@ -60,7 +62,10 @@ class LineBuilder {
       const bool is_whole = value.is_number_integer() && value >= 1 && value <= kMostPictures;
       return set_count(is_whole ? value.get<int64_t>() : 0, value, spelled);
     }
-    if (name.key == JobKey::kWildcards) {
+    if (name.key == JobKey::kOutput) {
+      if (!value.is_string()) return expect(spelled, value, "a text");
+      set_output(value.get_ref<const std::string&>(), spelled);
+    } else if (name.key == JobKey::kWildcards) {
       if (!value.is_boolean()) return expect(spelled, value, "true or false");
       job_.wildcards = value.get<bool>();
     } else {
@@ -84,6 +89,14 @@ class LineBuilder {
     if (count < 1 || count > kMostPictures)
       return expect(spelled, value, "a whole number from 1 to " + std::to_string(kMostPictures));
     job_.batch_count = count;
+  }
+  void set_output(std::string_view text, const std::string& spelled) {
+    if (const auto at = invalid_utf8_at(text))
+      return faults.add(spelled + ": not valid UTF-8 at byte " + std::to_string(*at));
+    const NameTemplate checked(text, spelled, faults);
+    if (text.empty() || text == "-" || text.ends_with('/') || text.find('\0') != std::string_view::npos)
+      return expect(spelled, json(text), "the name of a file");
+    job_.output = text;
   }
   void expect(const std::string& spelled, const json& value, const std::string& expected) {
     faults.add(spelled + " " + shown(value) + ": expected " + expected);

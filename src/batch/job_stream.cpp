@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "batch/job_paths.h"
+#include "easel/batch.h"
 #include "easel/jobs.h"
 
 namespace easel {
@@ -69,6 +70,7 @@ struct JobStream::State {
   void check(const std::string& where);
   void check_prompts(const Request& request, Faults& faults) const;
   void check_seed(const Request& request, Faults& faults) const;
+  void check_output(Faults& faults) const;
   JobEvent picture();
 };
 
@@ -90,8 +92,18 @@ void JobStream::State::check_prompts(const Request& request, Faults& faults) con
   }
 }
 
+void JobStream::State::check_output(Faults& faults) const {
+  if (job.output.empty() || pictures() == 1) return;
+  Faults none;
+  const NameTemplate name(job.output, "output", none);
+  if (!name.has("index") && !name.has("seed"))
+    faults.add("output " + json(job.output).dump() + ": " + std::to_string(pictures()) +
+               " pictures need {index} or {seed} in the name");
+}
+
 void JobStream::State::check(const std::string& where) {
   Faults faults;
+  check_output(faults);
   for (int64_t i = 0; i < options.sweep.size(); ++i) {
     Request whole = combination(i);
     check_seed(whole, faults);
@@ -121,6 +133,7 @@ JobEvent JobStream::State::picture() {
   picture.request = combination(picture.sweep);
   picture.request.seed = seed_of(picture.request) + static_cast<uint64_t>(at % count);
   picture.id = job.id;
+  picture.output = job.output;
   ++at;
   Faults faults;
   if (options.wildcards && job.wildcards) {

@@ -1,9 +1,6 @@
 // easel: the first word chooses the command; every fault ends as lines on standard error and an exit code.
-#include <c10/util/Exception.h>
-
-#include <new>
-
 #include "cli/commands.h"
+#include "cli/out_of_memory.h"
 #include "cli/results.h"
 #include "cli/signals.h"
 #include "easel/core.h"
@@ -20,6 +17,7 @@ const std::vector<Command>& command_table() {
       {"models", "list the models that are here and where others are to be had", models},
       {"tokens", "show a prompt's tokens", tokens},
       {"forward", "show the forward noising process on a picture", forward},
+      {"augment", "draw variations of labelled pictures", augment},
       {"inspect", "tell what a model file is, or a picture's settings", inspect},
       {"convert", "write a model in another form or dtype", convert},
   };
@@ -43,20 +41,10 @@ int report(const Error& error) {
   return error.exit_code();
 }
 
-int report_out_of_memory(const std::string& what) {
-  return report(
-      Error(ErrorKind::kMemory, "out of memory: " + what, "a smaller -W and -H needs less; so does --dtype bf16"));
-}
-
-// libtorch's message: the first line says what, the rest where.
-int report(const c10::Error& error) {
-  const std::string what = error.what_without_backtrace();
-  const std::string first_line = what.substr(0, what.find('\n'));
-  // The CPU allocator's failure has no type of its own.
-  if (const std::size_t at = first_line.find("DefaultCPUAllocator: "); at != std::string::npos)
-    return report_out_of_memory(first_line.substr(at));
-  log::error("internal error: " + first_line);
-  log::verbose(error.what());
+int report_internal(const std::exception& error) {
+  const std::string what = error.what();  // libtorch's: the first line says what, the rest where
+  log::error("internal error: " + what.substr(0, what.find('\n')));
+  log::verbose(what);
   return static_cast<int>(ErrorKind::kInternal);
 }
 
@@ -67,16 +55,9 @@ int run(const Arguments& arguments) {
     return interrupted.exit_code();
   } catch (const Error& error) {
     return report(error);
-  } catch (const c10::OutOfMemoryError& error) {
-    const std::string what = error.what_without_backtrace();
-    return report_out_of_memory(what.substr(0, what.find('\n')));
-  } catch (const c10::Error& error) {
-    return report(error);
-  } catch (const std::bad_alloc&) {
-    return report_out_of_memory("the system gave no more");
   } catch (const std::exception& error) {
-    log::error(std::string("internal error: ") + error.what());
-    return static_cast<int>(ErrorKind::kInternal);
+    const std::optional<Error> memory = out_of_memory_in_flight();
+    return memory ? report(*memory) : report_internal(error);
   }
 }
 
