@@ -6,7 +6,6 @@
 #include <cstring>
 #include <fstream>
 #include <set>
-#include <unordered_map>
 
 #include "batch/numbered_names.h"
 #include "easel/batch.h"
@@ -31,7 +30,8 @@ bool names_another_format(const fs::path& file) {
 // What is wrong with the options by themselves; empty when nothing is.
 std::string fault_of_output(const OutputOptions& options) {
   if (!options.output)
-    return options.overwrite ? "--overwrite has no effect without -o: a free name is chosen then" : "";
+    return options.overwrite && !options.resumable ? "--overwrite has no effect without -o: a free name is chosen then"
+                                                   : "";
   const fs::path name = *options.output;
   if (name.empty()) return "-o: the name is empty";
   if (!name.has_filename()) return "-o " + name.string() + " names a folder: --outdir is the option for that";
@@ -94,31 +94,28 @@ Outputs::Outputs(OutputOptions options, int64_t pictures, Faults& faults)
 bool Outputs::needs_checkpoint() const { return template_.has("sampler") || template_.has("model"); }
 
 fs::path Outputs::path_of(const NameFacts& facts) const {
-  return fs::path(options_.outdir.value_or("")) / template_(facts);
+  if (facts.output.empty()) return fs::path(options_.outdir.value_or("")) / template_(facts);
+  Faults checked_before;
+  return fs::path(options_.outdir.value_or("")) / NameTemplate(facts.output, "output", checked_before)(facts);
+}
+
+// Whether no other picture of the run can have the name.
+bool Outputs::tells_apart(const NameFacts& facts) const {
+  if (facts.output.empty()) return template_.has("index");
+  Faults checked_before;
+  return NameTemplate(facts.output, "output", checked_before).has("index");
 }
 
 void Outputs::check_targets(const std::vector<NameFacts>& pictures, Faults& faults) const {
-  if (!options_.output || !faults_.empty()) return;
-  std::unordered_map<std::string, std::size_t> taken;
-  std::size_t found = 0;
-  const auto fault = [&](const std::string& text) {
-    if (++found <= kFaultsShown) faults.add(text);
-  };
-  for (std::size_t i = 0; i < pictures.size(); ++i) {
-    const fs::path path = path_of(pictures[i]);
-    const auto [entry, is_new] = taken.emplace(path.string(), i);
-    if (!is_new) {
-      fault("-o: pictures " + std::to_string(entry->second) + " and " + std::to_string(i) + " would both be " +
-            path.string() + ": put {index} in the name");
-    } else if (const std::string text = obstacle_of(pictures[i]); !text.empty()) {
-      fault(text);
-    }
-  }
-  if (found > kFaultsShown) faults.add("and " + std::to_string(found - kFaultsShown) + " more such names");
+  if (!faults_.empty()) return;
+  TargetCheck check(*this);
+  for (const NameFacts& facts : pictures) check.add(facts);
+  check.add_to(faults);
 }
 
 std::string Outputs::obstacle_of(const NameFacts& facts) const {
-  return options_.output ? obstacle(path_of(facts), options_.overwrite || options_.resumable) : "";
+  return options_.output || !facts.output.empty() ? obstacle(path_of(facts), options_.overwrite || options_.resumable)
+                                                  : "";
 }
 
 void Outputs::prepare(const std::vector<NameFacts>& pictures) {
@@ -147,12 +144,38 @@ bool holds(const fs::path& file, std::string_view bytes) {
 }  // namespace
 
 fs::path Outputs::write(const NameFacts& facts, std::string_view bytes, bool replace) {
-  if (options_.output || options_.resumable) {
-    const fs::path path = path_of(facts);
-    if (options_.resumable && !options_.overwrite && holds(path, bytes)) return path;
+  return options_.output || options_.resumable || !facts.output.empty() ? write_named(facts, bytes, replace)
+                                                                        : write_numbered(facts, bytes);
+}
+
+namespace {
+
+bool is_taken(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(fs::symlink_status(path, error));
+}
+
+}  // namespace
+
+fs::path Outputs::write_named(const NameFacts& facts, std::string_view bytes, bool replace) {
+  const fs::path path = path_of(facts);
+  if (options_.overwrite && !tells_apart(facts) && !overwritten_.insert(std::hash<std::string>()(path.string())).second)
+    throw Error(ErrorKind::kUsage, path.string() + " is another picture of this run already",
+                "{index} in the name tells them apart");
+  std::error_code error;
+  if (!facts.output.empty()) fs::create_directories(folder_of(path), error);  // what is wrong shows in writing
+  if (options_.resumable && !options_.overwrite && holds(path, bytes)) return path;
+  try {
     write_file_atomically(path, bytes, options_.overwrite || replace);
-    return path;
+  } catch (const Error&) {
+    if (options_.overwrite || replace || !is_taken(path)) throw;
+    throw Error(ErrorKind::kUsage, path.string() + " exists" + (options_.resumable ? " and is another picture" : ""),
+                "--overwrite replaces it");
   }
+  return path;
+}
+
+fs::path Outputs::write_numbered(const NameFacts& facts, std::string_view bytes) {
   for (NameFacts numbered = facts;;) {
     numbered.index = first_index_ + facts.index;
     const fs::path path = path_of(numbered);
@@ -160,11 +183,36 @@ fs::path Outputs::write(const NameFacts& facts, std::string_view bytes, bool rep
       write_file_atomically(path, bytes, /*overwrite=*/false);
       return path;
     } catch (const Error&) {  // another process may have taken the name meanwhile: behind all of its names
-      std::error_code error;
-      if (!fs::exists(fs::symlink_status(path, error))) throw;
+      if (!is_taken(path)) throw;
       first_index_ = std::max(first_index_ + 1, next_free_index(folder_of(path)) - facts.index);
     }
   }
+}
+
+// ---- many pictures ------------------------------------------------------------------------------------------------
+
+void TargetCheck::fault(const std::string& text) {
+  if (++found_ <= kFaultsShown) shown_.push_back(text);
+}
+
+void TargetCheck::add(const NameFacts& facts) {
+  constexpr std::size_t kMostFolders = 1000;
+  if (!outputs_.options_.output && facts.output.empty()) return;
+  const fs::path path = outputs_.path_of(facts);
+  if (facts.output.empty() && folders_.size() < kMostFolders && folders_.insert(folder_of(path)).second)
+    one_a_folder_.push_back(facts);
+  if (!outputs_.tells_apart(facts)) {
+    const auto [entry, is_new] = names_.emplace(std::hash<std::string>()(path.string()), facts.index);
+    if (!is_new)
+      return fault("-o: pictures " + std::to_string(entry->second) + " and " + std::to_string(facts.index) +
+                   " would both be " + path.string() + ": put {index} in the name");
+  }
+  if (const std::string text = outputs_.obstacle_of(facts); !text.empty()) fault(text);
+}
+
+void TargetCheck::add_to(Faults& faults) const {
+  for (const std::string& text : shown_) faults.add(text);
+  if (found_ > kFaultsShown) faults.add("and " + std::to_string(found_ - kFaultsShown) + " more such names");
 }
 
 }  // namespace easel

@@ -1,6 +1,7 @@
 #include "cli/batch_run.h"
 
-#include "cli/results.h"
+#include "cli/out_of_memory.h"
+#include "cli/preflight.h"
 
 namespace easel::cli {
 
@@ -12,28 +13,15 @@ constexpr int64_t kWindowBatches = 8, kWindow = 64;
 constexpr double kMeasuringSeconds = 2;
 constexpr int64_t kWorthMeasuring = 16, kMostTogether = 32;
 
-// Every picture that was being drawn has been cancelled.
+// No picture that is being drawn is wanted any more.
 struct Cancelled {};
 
-bool is_of_picture(const Error& error) {
-  return error.kind() == ErrorKind::kPicture || error.kind() == ErrorKind::kFile || error.kind() == ErrorKind::kUsage;
-}
-
-// What else decides the pictures, for the manifest's header.
-std::string command_hash(const GenerateOptions& options) {
-  Request flags = options.flags;
-  flags.seed.reset();
-  json sweeps = json::array();
-  for (const Sweep::Axis& axis : options.sweep.axes()) sweeps.push_back({axis.field->name, axis.values});
-  const json command = {{"flags", to_json(flags)},
-                        {"default_model", options.default_model},
-                        {"sweeps", sweeps},
-                        {"batch_count", options.batch_count},
-                        {"deterministic", options.deterministic}};
-  return sha256_of(command.dump());
-}
-
 }  // namespace
+
+bool is_of_picture(const Error& error) {
+  return error.kind() == ErrorKind::kPicture || error.kind() == ErrorKind::kFile || error.kind() == ErrorKind::kUsage ||
+         error.kind() == ErrorKind::kMemory;
+}
 
 BatchRun::BatchRun(const GenerateOptions& options, const JobSource& source, ModelsInUse& models, Outputs& outputs)
     : options_(options),
@@ -45,31 +33,42 @@ BatchRun::BatchRun(const GenerateOptions& options, const JobSource& source, Mode
       trajectory_{.every = options.trajectory_every} {}
 
 int BatchRun::run() {
-  const auto wants_more = [&] { return !at_end_ && !(packer_ && packer_->is_full()); };
+  finisher_.emplace(options_, outputs_, progress_, source_.pictures());
+  if (options_.resume && std::filesystem::exists(*options_.manifest)) resume();
   try {
-    while (true) {
-      while (wants_more() && (!packer_ || packer_->is_empty() || jobs_.is_ready())) at_end_ = !read_one();
-      if (!packer_) break;  // no picture at all
-      check_interrupted();
-      // What is ready does not wait for a pipe's other end.
-      if (const auto pack = packer_->next(at_end_ || (source_.is_live() && !jobs_.is_ready())))
-        draw(*pack);
-      else if (at_end_)
-        break;
-    }
-    if (finisher_) finisher_->close();
+    draw_all();
+    finisher_->close();
   } catch (const Interrupted&) {
-    if (finisher_) finisher_->close();
+    finisher_->close();
     log::note("interrupted: " + std::to_string(progress_.finished()) +
               (source_.pictures() < 0 ? "" : " of " + std::to_string(source_.pictures())) + " pictures finished");
     throw;
   }
   if (skipped_ > 0) log::note(std::to_string(skipped_) + " pictures were done before");
   if (stopped_by_) throw *stopped_by_;
-  if (failed_ + bad_lines_ == 0) return 0;
-  if (failed_ > 0) log::error(std::to_string(failed_) + " of " + std::to_string(next_turn_) + " pictures failed");
+  return exit_code();
+}
+
+void BatchRun::draw_all() {
+  const auto wants_more = [&] { return !at_end_ && !(packer_ && packer_->is_full()); };
+  while (true) {
+    while (wants_more() && (!packer_ || packer_->is_empty() || jobs_.is_ready())) at_end_ = !read_one();
+    if (!packer_) return;  // no picture at all
+    check_interrupted();
+    // What is ready does not wait for a pipe's other end.
+    if (const auto pack = packer_->next(at_end_ || (source_.is_live() && !jobs_.is_ready())))
+      draw(*pack);
+    else if (at_end_)
+      return;
+  }
+}
+
+int BatchRun::exit_code() const {
+  const int64_t failed = failed_ + finisher_->failed();
+  if (failed > 0) log::error(std::to_string(failed) + " of " + std::to_string(pictures_) + " pictures failed");
   if (bad_lines_ > 0) log::error(std::to_string(bad_lines_) + " bad lines were left out");
-  return static_cast<int>(ErrorKind::kPicture);
+  if (failed_ > 0 && failed_ == pictures_ && bad_lines_ == 0) return static_cast<int>(lowest_kind_);
+  return failed + bad_lines_ > 0 ? static_cast<int>(ErrorKind::kPicture) : 0;
 }
 
 // ---- reading ------------------------------------------------------------------------------------------------------
@@ -93,95 +92,133 @@ bool BatchRun::read_one() {
 }
 
 void BatchRun::bad_line(const JobEvent& event) {
-  if (!options_.keep_going) {  // of a pipe; what was read before it is drawn
+  if (options_.keep_going) {
+    for (const std::string& fault : event.faults) log::error(fault);
+    ++bad_lines_;
+  } else {  // of a pipe; what was read before it is drawn
     stopped_by_ = Error(ErrorKind::kUsage, event.faults, "--keep-going leaves bad lines out");
-    return;
   }
-  for (const std::string& fault : event.faults) log::error(fault);
-  ++bad_lines_;
+  Finished finished;
+  finished.status = Finished::Status::kBadLine;
+  finished.turn = next_turn_++;
+  finished.job.line = event.line;
+  finished.error = listed(event.faults);
+  finisher_->take(std::move(finished));
 }
 
 void BatchRun::cancel(const json& id) {
+  bool is_known = false;
   for (auto at = waiting_.begin(); at != waiting_.end();) {
     Waiting& waiting = at->second;
-    if (waiting.job.id != id) {
+    const bool is_meant = waiting.job.id == id, is_drawn = drawing_.contains(at->first);
+    is_known |= is_meant;
+    if (is_meant && is_drawn) cancelled_.insert(at->first);
+    if (!is_meant || is_drawn) {
       ++at;
-    } else if (drawing_.contains(at->first)) {
-      cancelled_.insert(at->first);
-      ++at;
-    } else {
-      packer_->remove(at->first);
-      drop(waiting, Finished::Status::kCancelled);
-      at = waiting_.erase(at);
+      continue;
     }
+    packer_->remove(at->first);
+    drop(waiting, Finished::Status::kCancelled);
+    at = waiting_.erase(at);
   }
+  if (!is_known) log::note("cancel " + id.dump() + ": no such job is waiting or being drawn");
 }
 
 void BatchRun::add(JobPicture job) {
-  Waiting waiting{std::move(job), next_turn_++, {}};
-  try {
-    resolve_job(waiting);
-    if (!packer_) prepare(waiting.request);
-    look_up(waiting);
-  } catch (const Error& error) {
-    if (!options_.is_batch() || !is_of_picture(error)) throw;
-    fail(waiting, error);
+  Waiting waiting{std::move(job), next_turn_++, {}, {}};
+  ++pictures_;
+  if (const std::optional<Error> error = prepare(waiting)) {
+    if (!options_.is_batch()) throw *error;
+    fail(waiting, *error);
     return;
   }
   packer_->add(waiting.job.index, pack_key(waiting.request, models_.open(waiting.request)));
   waiting_.emplace(waiting.job.index, std::move(waiting));
 }
 
+// The picture's own fault; what is the run's is thrown.
+std::optional<Error> BatchRun::prepare(Waiting& waiting) {
+  int64_t batch_size = 1;
+  try {
+    resolve_job(waiting);
+    if (!packer_) batch_size = choose_batch_size(waiting.request);
+  } catch (const Error& error) {
+    if (!is_of_picture(error) || is_of_run(error, waiting.request)) throw;
+    return error;
+  }
+  if (!packer_) begin(batch_size);
+  look_up(waiting);
+  if (waiting.done || options_.output.to_standard_output || options_.skip_save) return std::nullopt;
+  const std::string obstacle = outputs_.obstacle_of(facts_of(waiting));
+  return obstacle.empty() ? std::nullopt : std::optional(Error(ErrorKind::kUsage, obstacle));
+}
+
 void BatchRun::resolve_job(Waiting& waiting) {
-  Request request = waiting.job.request;
-  if (!request.model) request.model = options_.default_model;
-  if (!request.prompt) request.prompt = "";  // of a model that takes none
-  const Checkpoint& checkpoint = models_.open(request);
   std::vector<std::string> notes;
-  const bool lenient = options_.from_file || options_.sweep.size() > 1;
-  waiting.request = resolve(request, checkpoint, precision_of(request), lenient ? &notes : nullptr);
+  waiting.request = resolved(waiting.job, options_, models_, notes);
+  constexpr std::size_t kMostNotes = 1000;  // they may hold numbers of their line
   for (const std::string& note : notes) {
-    if (told_.insert(note).second) log::note(note);
+    if (told_.size() < kMostNotes && told_.insert(note).second) log::note(note);
   }
 }
 
 // In the manifest of the run that is resumed, and among the files.
 void BatchRun::look_up(Waiting& waiting) {
-  if (recorded_) {
-    Faults faults;
-    const PictureState state = picture_state(*recorded_, waiting.job.index, to_json(waiting.job.request), faults);
-    faults.raise_if_any(ErrorKind::kUsage, "the jobs or the flags are not those of the run that is resumed");
-    waiting.is_done = state == PictureState::kDone;
-    waiting.replace = state == PictureState::kLost;
-  }
-  if (waiting.is_done || options_.output.to_standard_output || options_.skip_save) return;
-  const std::string obstacle = outputs_.obstacle_of(facts_of(waiting));
-  if (!obstacle.empty()) throw Error(ErrorKind::kUsage, obstacle);
+  if (!recorded_) return;
+  Faults faults;
+  const PictureState state = picture_state(*recorded_, waiting.job.index, to_json(waiting.job.request), faults);
+  faults.raise_if_any(ErrorKind::kUsage, "the jobs or the flags are not those of the run that is resumed");
+  if (state == PictureState::kDone) waiting.done = recorded_->find(waiting.job.index)->path;
+  waiting.replace = state == PictureState::kLost;
 }
 
 // ---- before the first picture -------------------------------------------------------------------------------------
 
-void BatchRun::prepare(const Request& first) {
-  if (options_.resume && std::filesystem::exists(*options_.manifest)) {
-    manifest_.emplace(ManifestWriter::resume(*options_.manifest, {.base_seed = source_.base_seed(),
-                                                                  .batch_size = options_.batch_size,
-                                                                  .shard = options_.shard.value_or(Shard{}),
-                                                                  .command = command_hash(options_)}));
-    recorded_.emplace(*options_.manifest);
-  }
-  const int64_t batch_size = manifest_ ? manifest_->header().batch_size : choose_batch_size(first);
-  if (options_.manifest && !manifest_) open_manifest(batch_size);
-  packer_.emplace(batch_size, std::max(kWindow, kWindowBatches * batch_size));
-  finisher_.emplace(options_, outputs_, manifest_ ? &*manifest_ : nullptr, progress_, 2 * batch_size);
+// Whatever else decides the pictures, for the manifest's header; the device is not in it: each shard may have its own.
+std::string BatchRun::command_hash() {
+  Request flags = options_.flags, defaults = options_.flags;
+  if (!defaults.model) defaults.model = options_.default_model;
+  const Precision precision = precision_of(flags);
+  flags.seed.reset();
+  flags.device.reset();
+  flags.dtype = precision.dtype_name();
+  const ModelHashes hashes = model_hashes(models_.open(defaults), precision.unet != at::kFloat);
+  json sweeps = json::array();
+  for (const Sweep::Axis& axis : options_.sweep.axes()) sweeps.push_back({axis.field->name, axis.values});
+  const json command = {{"flags", to_json(flags)},
+                        {"models", {defaults.model.value(), hashes.model, hashes.vae, hashes.refiner}},
+                        {"sweeps", sweeps},
+                        {"batch_count", options_.batch_count},
+                        {"metadata", options_.output.metadata},
+                        {"deterministic", options_.deterministic}};
+  return sha256_of(command.dump());
 }
 
-void BatchRun::open_manifest(int64_t batch_size) {
+void BatchRun::resume() {
+  manifest_.emplace(
+      ManifestWriter::resume(*options_.manifest, {.base_seed = source_.base_seed(),
+                                                  .batch_size = options_.deterministic ? 1 : options_.batch_size,
+                                                  .shard = options_.shard.value_or(Shard{}),
+                                                  .command = command_hash()}));
+  recorded_.emplace(*options_.manifest);
+  begin(manifest_->header().batch_size);
+}
+
+// The manifest of a new run appears when its first picture can be drawn.
+void BatchRun::begin(int64_t batch_size) {
   const Shard shard = options_.shard.value_or(Shard{});
-  manifest_.emplace(ManifestWriter::create(*options_.manifest, {.base_seed = source_.base_seed(),
-                                                                .batch_size = batch_size,
-                                                                .shard_count = shard.count,
-                                                                .shards = {shard.index},
-                                                                .command = command_hash(options_)}));
+  if (options_.manifest && !manifest_)
+    manifest_.emplace(ManifestWriter::create(*options_.manifest, {.base_seed = source_.base_seed(),
+                                                                  .batch_size = batch_size,
+                                                                  .shard_count = shard.count,
+                                                                  .shards = {shard.index},
+                                                                  .command = command_hash()}));
+  if (manifest_ && source_.is_live() && batch_size > 1)
+    log::note(
+        "pictures of a stream go together as they come, so a resumed run repeats them up to rounding; "
+        "--batch-size 1 repeats them exactly");
+  packer_.emplace(batch_size, std::max(kWindow, kWindowBatches * batch_size));
+  finisher_->begin(manifest_ ? &*manifest_ : nullptr, 2 * batch_size);
 }
 
 int64_t BatchRun::choose_batch_size(const Request& first) {
@@ -191,8 +228,17 @@ int64_t BatchRun::choose_batch_size(const Request& first) {
   if (pictures >= 0 && pictures < kWorthMeasuring) return 1;
   Pipeline& pipeline = models_.pipeline(first);
   const int64_t most = pictures < 0 ? kMostTogether : std::min(pictures, kMostTogether);
-  const int64_t size = best_batch_size([&](int64_t together) { return pipeline.seconds_of_call(first, together); },
-                                       most, kMeasuringSeconds);
+  const auto seconds_of = [&](int64_t together) -> std::optional<double> {
+    try {
+      return pipeline.seconds_of_call(first, together);
+    } catch (const Interrupted&) {
+      throw;
+    } catch (...) {
+      if (together > 1 && out_of_memory_in_flight()) return std::nullopt;
+      throw;
+    }
+  };
+  const int64_t size = best_batch_size(seconds_of, most, kMeasuringSeconds);
   log::verbose("batch size " + std::to_string(size) + ", measured");
   return size;
 }
@@ -200,28 +246,11 @@ int64_t BatchRun::choose_batch_size(const Request& first) {
 // ---- drawing ------------------------------------------------------------------------------------------------------
 
 void BatchRun::draw(const std::vector<int64_t>& pack) {
-  std::vector<Request> requests;
-  bool any_missing = false;
-  for (const int64_t index : pack) {
-    requests.push_back(waiting_.at(index).request);
-    any_missing |= !waiting_.at(index).is_done;
-  }
-  // A pack is drawn as it was the first time, whole, and only what is missing is written: a picture's last bits depend
-  // on the pictures beside it.
-  std::optional<std::vector<Outcome>> outcomes;
-  if (any_missing) {
-    drawing_.insert(pack.begin(), pack.end());
-    progress_.start_pictures(pack.front(), static_cast<int64_t>(pack.size()));
-    try {
-      outcomes = outcomes_of(requests);
-    } catch (const Cancelled&) {  // all of them
-    }
-    drawing_.clear();
-  }
+  const std::optional<std::vector<Outcome>> outcomes = outcomes_of_pack(pack);
   for (std::size_t i = 0; i < pack.size(); ++i) {
     Waiting waiting = std::move(waiting_.at(pack[i]));
     waiting_.erase(pack[i]);
-    if (waiting.is_done) {
+    if (waiting.done) {
       ++skipped_;
       drop(waiting, Finished::Status::kSkipped);
     } else if (cancelled_.erase(pack[i]) > 0 || !outcomes) {
@@ -230,26 +259,54 @@ void BatchRun::draw(const std::vector<int64_t>& pack) {
       if (!options_.is_batch()) throw *error;
       fail(waiting, *error);
     } else {
-      hand_over(waiting, std::get<Picture>(std::move((*outcomes)[i])));
+      hand_over(waiting, std::get<Picture>((*outcomes)[i]));
     }
   }
+  if (broken_by_) std::rethrow_exception(broken_by_);
+}
+
+// A pack is drawn as it was the first time, whole, and only what is missing is written: a picture's last bits depend on
+// the pictures beside it. nullopt: nothing of it is wanted.
+std::optional<std::vector<Outcome>> BatchRun::outcomes_of_pack(const std::vector<int64_t>& pack) {
+  std::vector<Request> requests;
+  for (const int64_t index : pack) {
+    requests.push_back(waiting_.at(index).request);
+    if (!waiting_.at(index).done) drawing_.insert(index);
+  }
+  if (drawing_.empty()) return std::nullopt;
+  std::optional<std::vector<Outcome>> outcomes;
+  progress_.start_pictures(pack.front(), static_cast<int64_t>(pack.size()));
+  try {
+    outcomes = outcomes_of(requests);
+  } catch (const Cancelled&) {
+  }
+  drawing_.clear();
+  return outcomes;
 }
 
 // Together; where that is not possible, in halves, so that one picture's fault or size does not fail the others.
 std::vector<Outcome> BatchRun::outcomes_of(const std::vector<Request>& requests) {
+  const auto on_call = [&](int done, int total) {
+    progress_.step(done, total);
+    read_while_drawing();
+  };
+  const auto alone = [&](const Error& error) -> std::optional<Outcome> {
+    if (!is_of_picture(error) || is_of_run(error, requests.front())) throw error;
+    return requests.size() == 1 ? std::optional<Outcome>(error) : std::nullopt;
+  };
   try {
     const InterruptPatience patience;
-    const auto on_call = [&](int done, int total) {
-      progress_.step(done, total);
-      read_while_drawing();
-    };
     return models_.pipeline(requests.front()).generate(requests, on_call, options_.trajectory ? &trajectory_ : nullptr);
   } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kMemory && !is_of_picture(error)) throw;
-    if (requests.size() == 1) {
-      if (error.kind() == ErrorKind::kMemory) throw;
-      return {error};
-    }
+    if (auto outcome = alone(error)) return {std::move(*outcome)};
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const Cancelled&) {
+    throw;
+  } catch (...) {
+    const std::optional<Error> error = out_of_memory_in_flight();
+    if (!error) throw;
+    if (auto outcome = alone(*error)) return {std::move(*outcome)};
   }
   const auto middle = requests.begin() + static_cast<std::ptrdiff_t>(requests.size() / 2);
   std::vector<Outcome> outcomes = outcomes_of({requests.begin(), middle});
@@ -257,17 +314,29 @@ std::vector<Outcome> BatchRun::outcomes_of(const std::vector<Request>& requests)
   return outcomes;
 }
 
-// A stream may cancel what is being drawn.
+// The model that all pictures share cannot be read: no other picture can be drawn either.
+bool BatchRun::is_of_run(const Error& error, const Request& r) const {
+  return error.kind() == ErrorKind::kFile && !r.init_img && !r.mask && r.vae == options_.flags.vae &&
+         r.refiner == options_.flags.refiner &&
+         r.model.value_or("") == options_.flags.model.value_or(options_.default_model);
+}
+
+// A stream may cancel what is being drawn. What goes wrong here is no fault of the pictures that are.
 void BatchRun::read_while_drawing() {
   if (!source_.is_live()) return;
-  while (!at_end_ && !packer_->is_full() && jobs_.is_ready()) at_end_ = !read_one();
+  try {
+    while (!at_end_ && !packer_->is_full() && jobs_.is_ready()) at_end_ = !read_one();
+  } catch (const Error&) {
+    broken_by_ = std::current_exception();
+    throw Cancelled();
+  }
   if (!drawing_.empty() && std::includes(cancelled_.begin(), cancelled_.end(), drawing_.begin(), drawing_.end()))
     throw Cancelled();
 }
 
 NameFacts BatchRun::facts_of(const Waiting& waiting) {
   const Request& r = waiting.request;
-  return {waiting.job.index, *r.seed, *r.prompt, *r.sampler, models_.open(r).name()};
+  return {waiting.job.index, *r.seed, *r.prompt, *r.sampler, models_.open(r).name(), waiting.job.output};
 }
 
 void BatchRun::hand_over(Waiting& waiting, Picture picture) {
@@ -287,10 +356,8 @@ void BatchRun::hand_over(Waiting& waiting, Picture picture) {
 
 void BatchRun::fail(const Waiting& waiting, const Error& error) {
   ++failed_;
-  const std::string which = "picture " + std::to_string(waiting.job.index) + ": ";
-  for (const std::string& fault : error.faults()) log::error(which + fault);
-  if (!error.hint().empty()) log::note(error.hint());
-  if (!finisher_) return;
+  lowest_kind_ = std::min(lowest_kind_, error.kind());
+  tell_failed(waiting.job.index, error);
   Finished finished;
   finished.status = Finished::Status::kFailed;
   finished.turn = waiting.turn;
@@ -304,6 +371,8 @@ void BatchRun::drop(const Waiting& waiting, Finished::Status status) {
   finished.status = status;
   finished.turn = waiting.turn;
   finished.job = waiting.job;
+  finished.request = waiting.request;
+  if (waiting.done) finished.done = *waiting.done;
   finisher_->take(std::move(finished));
 }
 

@@ -9,35 +9,48 @@
 
 namespace easel::cli {
 
+// Whether the other pictures of a batch are drawn all the same.
+bool is_of_picture(const Error& error);
+
 class BatchRun {
  public:
   BatchRun(const GenerateOptions& options, const JobSource& source, ModelsInUse& models, Outputs& outputs);
 
-  // Exit code: 0, or 5 when pictures failed (the others are drawn all the same). A picture alone throws its Error;
-  // what ends the whole run is thrown (Error, Interrupted), and what was finished by then stays.
+  // Exit code: 0, or 5 when pictures failed (the others are drawn all the same), the lowest of their own where there is
+  // no other. A picture alone throws its Error; what ends the whole run is thrown (Error, Interrupted), and what was
+  // finished by then stays.
   int run();
 
  private:
   struct Waiting {
     JobPicture job;
     int64_t turn;
-    Request request;       // resolved
-    bool is_done = false;  // by the run that is resumed
+    Request request;                            // resolved
+    std::optional<std::filesystem::path> done;  // by the run that is resumed
     bool replace = false;
   };
 
+  void draw_all();
+  int exit_code() const;
+
   bool read_one();  // false at the end of the jobs
   void add(JobPicture job);
+  std::optional<Error> prepare(Waiting& waiting);
   void resolve_job(Waiting& waiting);
   void look_up(Waiting& waiting);
+  void check_name(const Waiting& waiting);
   void bad_line(const JobEvent& event);
   void cancel(const json& id);
 
-  void prepare(const Request& first);
+  void resume();
   int64_t choose_batch_size(const Request& first);
-  void open_manifest(int64_t batch_size);
+  void begin(int64_t batch_size);
+  std::string command_hash();
+
   void draw(const std::vector<int64_t>& pack);
+  std::optional<std::vector<Outcome>> outcomes_of_pack(const std::vector<int64_t>& pack);
   std::vector<Outcome> outcomes_of(const std::vector<Request>& requests);
+  bool is_of_run(const Error& error, const Request& request) const;
   void read_while_drawing();
 
   void hand_over(Waiting& waiting, Picture picture);
@@ -62,7 +75,9 @@ class BatchRun {
   Trajectory trajectory_;
   bool at_end_ = false;
   std::optional<Error> stopped_by_;  // a bad line of a pipe
-  int64_t next_turn_ = 0, failed_ = 0, skipped_ = 0, bad_lines_ = 0;
+  std::exception_ptr broken_by_;     // what ended the reading beside the drawing
+  int64_t next_turn_ = 0, pictures_ = 0, failed_ = 0, skipped_ = 0, bad_lines_ = 0;
+  ErrorKind lowest_kind_ = ErrorKind::kPicture;  // of pictures that failed
 };
 
 }  // namespace easel::cli

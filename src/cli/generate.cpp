@@ -1,5 +1,6 @@
 // easel generate: options → jobs → models → pictures.
 #include "cli/batch_run.h"
+#include "cli/preflight.h"
 #include "cli/results.h"
 
 namespace easel::cli {
@@ -12,7 +13,6 @@ void check_single_pictures(const GenerateOptions& options, const JobSource& sour
   if (options.output.to_standard_output && pictures != 1)
     faults.add("-o -: standard output takes one picture, " + so_many);
   if (options.trajectory && pictures != 1) faults.add("--trajectory: a strip shows one picture's way, " + so_many);
-  constexpr int64_t kLargestGrid = 2500;
   if (options.grid && (pictures < 0 || pictures > kLargestGrid))
     faults.add("--grid: a sheet holds up to " + std::to_string(kLargestGrid) + " pictures, " + so_many);
 }
@@ -29,45 +29,56 @@ void tell_assumed_prediction(const Request& flags, const Checkpoint& checkpoint)
     log::note("prediction " + id.prediction + ", " + id.prediction_reason + "; --prediction says otherwise");
 }
 
-int print_requests(const GenerateOptions& options, const JobSource& source, ModelsInUse& models) {
-  JobStream jobs = source.stream();
-  int64_t bad_lines = 0;
-  for (JobEvent event = jobs.next(); event.kind != JobEvent::Kind::kEnd; event = jobs.next()) {
-    if (event.kind == JobEvent::Kind::kBadLine) {
-      if (!options.keep_going) throw Error(ErrorKind::kUsage, event.faults, "--keep-going leaves bad lines out");
-      for (const std::string& fault : event.faults) log::error(fault);
-      ++bad_lines;
+// --dry-run.
+class RequestPrinter {
+ public:
+  RequestPrinter(const GenerateOptions& options, const JobSource& source, ModelsInUse& models)
+      : options_(options), source_(source), models_(models) {}
+
+  // The exit code.
+  int run() {
+    JobStream jobs = source_.stream();
+    for (JobEvent event = jobs.next(); event.kind != JobEvent::Kind::kEnd; event = jobs.next()) {
+      if (event.kind == JobEvent::Kind::kBadLine) skip(event);
+      if (event.kind == JobEvent::Kind::kPicture) print(event.picture);
     }
-    if (event.kind != JobEvent::Kind::kPicture) continue;
-    Request request = event.picture.request;
-    if (!request.model) request.model = options.default_model;
-    if (!request.prompt) request.prompt = "";
-    std::vector<std::string> notes;
-    const bool lenient = options.from_file || options.sweep.size() > 1;
-    print_line(
-        job_json(resolve(request, models.open(request), precision_of(request), lenient ? &notes : nullptr)).dump());
+    return code_;
   }
-  return bad_lines > 0 ? static_cast<int>(ErrorKind::kPicture) : 0;
-}
+
+ private:
+  void skip(const JobEvent& event) {
+    if (!options_.keep_going) throw Error(ErrorKind::kUsage, event.faults, "--keep-going leaves bad lines out");
+    for (const std::string& fault : event.faults) log::error(fault);
+    fail(ErrorKind::kPicture);
+  }
+
+  void print(const JobPicture& picture) {
+    std::vector<std::string> notes;
+    try {
+      print_line(job_json(resolved(picture, options_, models_, notes)).dump());
+    } catch (const Error& error) {
+      if (!options_.is_batch() || !is_of_picture(error)) throw;
+      for (const std::string& fault : error.faults()) log::error(source_.place_of(picture) + fault);
+      fail(options_.keep_going ? ErrorKind::kPicture : error.kind());
+    }
+  }
+
+  void fail(ErrorKind kind) {
+    const int code = static_cast<int>(kind);
+    code_ = code_ == 0 ? code : std::min(code_, code);
+  }
+
+  const GenerateOptions& options_;
+  const JobSource& source_;
+  ModelsInUse& models_;
+  int code_ = 0;
+};
 
 // The model that all pictures share, or most of them: opened first, so that a wrong one ends the run at once.
 const Checkpoint& open_first(const GenerateOptions& options, ModelsInUse& models) {
   Request request = options.flags;
   if (!request.model) request.model = options.default_model;
   return models.open(request);
-}
-
-// The names of the command line's pictures, with what only the checkpoint says.
-std::vector<NameFacts> facts_of(const GenerateOptions& options, const JobSource& source, const Checkpoint* checkpoint) {
-  if (options.from_file || options.output.to_standard_output || options.skip_save) return {};
-  std::vector<NameFacts> facts = source.name_facts();
-  if (checkpoint == nullptr) return facts;
-  for (NameFacts& one : facts) {
-    one.model = checkpoint->name();
-    one.sampler = options.flags.sampler ? choose_sampler(*options.flags.sampler).sampler.name
-                                        : checkpoint->own_defaults.sampler.value_or("");
-  }
-  return facts;
 }
 
 }  // namespace
@@ -79,26 +90,24 @@ int generate(const Arguments& arguments) {
   set_threads(options->deterministic ? 1 : options->messages.threads);
   check_words(options->flags, faults);
   check_manifest(*options, faults);
-  if (!faults.empty()) faults.raise_if_any(ErrorKind::kUsage, "see 'easel --help'");
+  faults.raise_if_any(ErrorKind::kUsage, "see 'easel --help'");
 
   const JobSource source(*options, faults);
-  const bool no_files = options->output.to_standard_output || options->skip_save;
-  Outputs outputs(options->output.files, no_files ? 0 : source.pictures() < 0 ? 2 : source.pictures(), faults);
+  const bool writes_files = !options->output.to_standard_output && !options->skip_save;
+  Outputs outputs(options->output.files, !writes_files ? 0 : source.pictures() < 0 ? 2 : source.pictures(), faults);
   check_single_pictures(*options, source, faults);
-  const bool early = !outputs.needs_checkpoint();
-  if (early) outputs.check_targets(facts_of(*options, source, nullptr), faults);
+  Preflight preflight(*options, source, outputs);
+  if (faults.empty()) preflight.check_names(faults);
   faults.raise_if_any(ErrorKind::kUsage, "see 'easel --help'");
 
   ModelsInUse models;
-  const Checkpoint& checkpoint = open_first(*options, models);
-  tell_assumed_prediction(options->flags, checkpoint);
-  const std::vector<NameFacts> facts = facts_of(*options, source, &checkpoint);
-  if (!early) outputs.check_targets(facts, faults);
+  tell_assumed_prediction(options->flags, open_first(*options, models));
+  if (!options->output.dry_run) preflight.check_requests(models, faults);
   faults.raise_if_any(ErrorKind::kUsage);
 
   source.tell_seeds();
-  if (options->output.dry_run) return print_requests(*options, source, models);
-  if (!no_files) outputs.prepare(facts);
+  if (options->output.dry_run) return RequestPrinter(*options, source, models).run();
+  if (writes_files) outputs.prepare(preflight.one_a_folder());
   return BatchRun(*options, source, models, outputs).run();
 }
 

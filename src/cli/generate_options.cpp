@@ -176,8 +176,6 @@ void read_batch(const Options& options, GenerateOptions& out, Faults& faults) {
   if (size.size() != 1 || size.front() != "auto")
     out.batch_size = whole_number_of(*options.batch_size, 1, kLargestBatch, faults);
   if (out.keep_going && !out.from_file) faults.add("--keep-going has no effect without --from-file");
-  if (out.deterministic && out.batch_size.value_or(1) > 1)
-    faults.add("--batch-size has no effect with --deterministic: one picture at a time");
   if (out.deterministic && out.messages.threads > 1)
     faults.add("--threads has no effect with --deterministic: one thread");
   out.grid = value_of(*options.grid, faults);
@@ -220,6 +218,13 @@ std::optional<GenerateOptions> read_generate_options(const Arguments& arguments,
   read_trajectory(options, out, faults);
   read_request(options, out, faults);
   read_manifest(options, out, faults);
+  if (out.deterministic && out.batch_size.value_or(1) > 1) {
+    const std::string text = "--batch-size has no effect with --deterministic: one picture at a time";
+    if (out.is_batch())
+      log::note(text);
+    else
+      faults.add(text);
+  }
   if (faults.empty() && !out.model_note.empty()) log::note(out.model_note);
   return out;
 }

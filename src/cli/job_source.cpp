@@ -19,10 +19,18 @@ std::optional<uint64_t> recorded_seed(const GenerateOptions& options) {
   return ManifestReader(*options.manifest).header().base_seed;
 }
 
+// Standard input, or what can be read only once: a named pipe, a shell's <(…).
+bool is_live_file(const std::optional<std::string>& file) {
+  std::error_code error;
+  return file && (*file == "-" || std::filesystem::is_fifo(*file, error));
+}
+
 }  // namespace
 
-JobSource::JobSource(const GenerateOptions& options, Faults& faults) : options_(options) {
+JobSource::JobSource(const GenerateOptions& options, Faults& faults)
+    : options_(options), is_live_(is_live_file(options.from_file)) {
   const std::optional<uint64_t> known = options.flags.seed ? options.flags.seed : recorded_seed(options);
+  seed_is_known_ = known.has_value();
   base_seed_ = known ? *known : random_seed();
   // A run that can be resumed has one seed; otherwise each prompt gets its own.
   for (std::size_t i = 0; i < options.prompts.size(); ++i)
@@ -87,26 +95,25 @@ JobOptions JobSource::job_options() const {
   return jobs;
 }
 
-JobStream JobSource::stream() const {
-  if (is_live()) return JobStream(JobReader(STDIN_FILENO, "stdin", {.commands = true}), job_options());
-  if (options_.from_file) return JobStream(JobReader(std::filesystem::path(*options_.from_file)), job_options());
-  ::lseek(lines_, 0, SEEK_SET);
-  return JobStream(JobReader(lines_, "command line", {.folder = ""}), job_options());
+JobStream JobSource::stream(bool all_shards) const {
+  JobOptions jobs = job_options();
+  if (all_shards) jobs.shard = {};
+  if (!options_.from_file) {
+    ::lseek(lines_, 0, SEEK_SET);
+    return JobStream(JobReader(lines_, "command line", {.folder = ""}), std::move(jobs));
+  }
+  if (*options_.from_file == "-")
+    return JobStream(JobReader(STDIN_FILENO, "stdin", {.commands = true}), std::move(jobs));
+  const JobFileOptions how = is_live_ ? JobFileOptions{.folder = "", .commands = true} : JobFileOptions{};
+  return JobStream(JobReader(std::filesystem::path(*options_.from_file), how), std::move(jobs));
 }
 
-std::vector<NameFacts> JobSource::name_facts() const {
-  std::vector<NameFacts> facts;
-  JobStream jobs = stream();
-  for (JobEvent event = jobs.next(); event.kind != JobEvent::Kind::kEnd; event = jobs.next()) {
-    if (event.kind != JobEvent::Kind::kPicture) continue;
-    const JobPicture& picture = event.picture;
-    facts.push_back({picture.index, *picture.request.seed, picture.request.prompt.value_or("")});
-  }
-  return facts;
+std::string JobSource::place_of(const JobPicture& picture) const {
+  return options_.from_file ? *options_.from_file + ":" + std::to_string(picture.line) + ": " : "";
 }
 
 void JobSource::tell_seeds() const {
-  if (options_.flags.seed || recorded_seed(options_)) return;
+  if (seed_is_known_) return;
   if (options_.from_file) {
     log::note("seeds from " + std::to_string(base_seed_) + " on where lines have none, drawn at random; -s repeats it");
     return;

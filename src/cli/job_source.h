@@ -13,15 +13,15 @@ class JobSource {
   ~JobSource();
   JobSource(const JobSource&) = delete;
 
-  // The pictures of this shard from the first on. Of standard input only once.
-  JobStream stream() const;
-  // How many they are, of shards about; −1: unknown, of standard input.
+  // The pictures from the first on, of this shard or of all. Of a live source only once.
+  JobStream stream(bool all_shards = false) const;
+  // How many they are, all shards' together; −1: unknown, of a live source.
   int64_t pictures() const { return pictures_; }
-  // Whether lines may still come: results must not wait for them.
-  bool is_live() const { return options_.from_file == "-"; }
+  // Standard input, a pipe: lines may still come, and results must not wait for them.
+  bool is_live() const { return is_live_; }
   uint64_t base_seed() const { return base_seed_; }
-  // Of a run whose job file is not looked at before: {index, seed, prompt} of each picture.
-  std::vector<NameFacts> name_facts() const;
+  // "jobs.txt:17: "; empty for the command line's own.
+  std::string place_of(const JobPicture& picture) const;
   // Seeds that were drawn, on standard error.
   void tell_seeds() const;
 
@@ -31,6 +31,8 @@ class JobSource {
   JobOptions job_options() const;
 
   const GenerateOptions& options_;
+  bool is_live_ = false;
+  bool seed_is_known_ = false;  // given or recorded
   uint64_t base_seed_ = 0;
   std::vector<uint64_t> seeds_;  // of the command line's prompts
   int lines_ = -1;               // its jobs as a file in memory

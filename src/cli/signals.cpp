@@ -8,10 +8,16 @@ namespace easel::cli {
 
 namespace {
 
+volatile std::sig_atomic_t waits = 0;
+
 extern "C" void on_interrupt(int signal) {
-  if (!request_interrupt(signal)) return;
+  const bool waited = waits != 0;
+  waits = !request_interrupt(signal);
+  if (waits) return;
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
+  // A second Ctrl-C does not wait for the end of a network call: files appear whole or not at all.
+  if (waited && signal == SIGINT) ::raise(SIGINT);
 }
 
 }  // namespace

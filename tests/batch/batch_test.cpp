@@ -1,4 +1,4 @@
-// Plans, names and where pictures go.
+// Names and where pictures go.
 #include "easel/batch.h"
 
 #include <gtest/gtest.h>
@@ -6,7 +6,6 @@
 
 #include <cstdlib>
 #include <fstream>
-#include <limits>
 
 #include "batch/numbered_names.h"
 
@@ -14,8 +13,6 @@ namespace easel {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr uint64_t kLargestSeed = std::numeric_limits<uint64_t>::max();
 
 // An empty folder, removed at the end of the test.
 class BatchTest : public ::testing::Test {
@@ -44,48 +41,6 @@ void expect_fault(const Faults& faults, const std::string& words) {
 std::string content(const fs::path& file) {
   std::ifstream in(file);
   return {std::istreambuf_iterator<char>(in), {}};
-}
-
-// ---- plans --------------------------------------------------------------------------------------------------------
-
-uint64_t no_seed() { throw std::logic_error("a seed was drawn though one was given"); }
-
-TEST(Plan, SeedsRestartForEveryPrompt) {
-  Request common;
-  common.seed = 7;
-  common.steps = 3;
-  Faults faults;
-  const Plan plan(common, {"a", ""}, {}, 3, no_seed, faults);
-  EXPECT_TRUE(faults.empty()) << joined(faults);
-  ASSERT_EQ(plan.size(), 6);
-  for (int64_t i = 0; i < 6; ++i) {
-    const Job job = plan.job(i);
-    EXPECT_EQ(job.index, i);
-    EXPECT_EQ(job.request.prompt, i < 3 ? "a" : "");
-    EXPECT_EQ(job.request.seed, 7 + i % 3);
-    EXPECT_EQ(job.request.steps, 3);
-  }
-  EXPECT_ANY_THROW(plan.job(6));
-}
-
-TEST(Plan, DrawsOneSeedAPrompt) {
-  Faults faults;
-  uint64_t next = 100;
-  const Plan plan(
-      {}, {"a", "b"}, {}, 2, [&] { return next += 100; }, faults);
-  EXPECT_EQ(plan.seeds(), (std::vector<uint64_t>{200, 300}));
-  EXPECT_EQ(plan.job(1).request.seed, 201u);
-  EXPECT_EQ(plan.job(3).request.seed, 301u);
-}
-
-TEST(Plan, LastSeedOfAll) {
-  Request common;
-  common.seed = kLargestSeed - 1;
-  Faults none, one;
-  EXPECT_EQ(Plan(common, {"a"}, {}, 2, no_seed, none).job(1).request.seed, kLargestSeed);
-  EXPECT_TRUE(none.empty()) << joined(none);
-  const Plan past(common, {"a"}, {}, 3, no_seed, one);
-  expect_fault(one, "--seed 18446744073709551614 with --batch-count 3: the last seed would be past");
 }
 
 // ---- names --------------------------------------------------------------------------------------------------------
@@ -144,7 +99,24 @@ TEST(Slug, CutsBetweenCharacters) {
 
 // ---- outputs ------------------------------------------------------------------------------------------------------
 
-NameFacts nothing(int64_t i) { return {.index = i, .seed = 5, .prompt = "p", .sampler = "ddim", .model = "m"}; }
+NameFacts facts(int64_t i) { return {.index = i, .seed = 5, .prompt = "p", .sampler = "ddim", .model = "m"}; }
+
+std::vector<NameFacts> facts_of(int64_t pictures) {
+  std::vector<NameFacts> all;
+  for (int64_t i = 0; i < pictures; ++i) all.push_back(facts(i));
+  return all;
+}
+
+// What write() says against a name.
+std::string refusal(Outputs& outputs, const NameFacts& name, const std::string& bytes) {
+  try {
+    outputs.write(name, bytes);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+    return error.what();
+  }
+  return "";
+}
 
 TEST_F(BatchTest, NumberedNamesGoOn) {
   EXPECT_EQ(next_free_index(folder_), 0);
@@ -157,14 +129,28 @@ TEST_F(BatchTest, NumberedNamesGoOn) {
 TEST_F(BatchTest, WithoutOutputTheNextFreeIndexIsTaken) {
   Faults faults;
   Outputs outputs({.output = {}, .outdir = (folder_ / "new/deep").string()}, 2, faults);
-  outputs.check_targets(nothing, faults);
+  outputs.check_targets(facts_of(2), faults);
   EXPECT_TRUE(faults.empty()) << joined(faults);
-  outputs.prepare(nothing);
-  EXPECT_EQ(outputs.write(nothing(0), "one"), folder_ / "new/deep/00000-5.png");
+  outputs.prepare({});
+  EXPECT_EQ(outputs.write(facts(0), "one"), folder_ / "new/deep/00000-5.png");
   make("new/deep/00001-5.png");  // another process is quicker
-  EXPECT_EQ(outputs.write(nothing(1), "two"), folder_ / "new/deep/00002-5.png");
+  EXPECT_EQ(outputs.write(facts(1), "two"), folder_ / "new/deep/00002-5.png");
   EXPECT_EQ(content(folder_ / "new/deep/00000-5.png"), "one");
   EXPECT_EQ(content(folder_ / "new/deep/00001-5.png"), "there before");
+}
+
+TEST_F(BatchTest, NumbersAreTheFirstFreeOneAndThePicturesIndex) {
+  make("00006-1.png");
+  Faults faults;
+  Outputs outputs({.output = {}, .outdir = folder_.string()}, 5, faults);
+  outputs.prepare({});
+  EXPECT_EQ(outputs.write(facts(2), "c"), folder_ / "00009-5.png");  // as packs finish, not in order
+  EXPECT_EQ(outputs.write(facts(0), "a"), folder_ / "00007-5.png");
+  make("00008-5.png");  // another process takes this name and more
+  make("00020-9.png");
+  EXPECT_EQ(outputs.write(facts(1), "b"), folder_ / "00021-5.png");
+  EXPECT_EQ(outputs.write(facts(3), "d"), folder_ / "00023-5.png");
+  EXPECT_EQ(content(folder_ / "00008-5.png"), "there before");
 }
 
 TEST_F(BatchTest, ExistingTargetsAreRefused) {
@@ -172,35 +158,99 @@ TEST_F(BatchTest, ExistingTargetsAreRefused) {
   const OutputOptions options{.output = "a-{index}.png", .outdir = folder_.string()};
   Faults faults;
   Outputs outputs(options, 3, faults);
-  outputs.check_targets(nothing, faults);
+  outputs.check_targets(facts_of(3), faults);
   ASSERT_EQ(faults.list().size(), 1u) << joined(faults);
   expect_fault(faults, "a-00001.png exists: --overwrite replaces it");
+  EXPECT_EQ(outputs.obstacle_of(facts(1)), (folder_ / "a-00001.png").string() + " exists: --overwrite replaces it");
+  EXPECT_EQ(outputs.obstacle_of(facts(2)), "");
+  EXPECT_EQ(refusal(outputs, facts(1), "new"), (folder_ / "a-00001.png").string() + " exists");
+  EXPECT_EQ(content(folder_ / "a-00001.png"), "there before");
 
   Faults none;
   Outputs over({.output = options.output, .outdir = options.outdir, .overwrite = true}, 3, none);
-  over.check_targets(nothing, none);
+  over.check_targets(facts_of(3), none);
   EXPECT_TRUE(none.empty()) << joined(none);
-  over.prepare(nothing);
-  EXPECT_EQ(content(over.write(nothing(1), "new")), "new");
+  over.prepare(facts_of(3));
+  EXPECT_EQ(over.obstacle_of(facts(1)), "");
+  EXPECT_EQ(content(over.write(facts(1), "new")), "new");
+}
+
+TEST_F(BatchTest, OverwriteNeverTakesAPictureOfItsOwnRun) {
+  Faults faults;
+  Outputs outputs({.output = "{seed}.png", .outdir = folder_.string(), .overwrite = true}, 2, faults);
+  make("5.png");
+  EXPECT_EQ(content(outputs.write(facts(0), "first")), "first");
+  EXPECT_EQ(refusal(outputs, facts(1), "second"),
+            (folder_ / "5.png").string() + " is another picture of this run already");
+  EXPECT_EQ(content(folder_ / "5.png"), "first");
+}
+
+TEST_F(BatchTest, AResumableRunTakesItsOwnFilesForWritten) {
+  Faults faults;
+  Outputs outputs({.output = {}, .outdir = folder_.string(), .resumable = true}, 3, faults);
+  make("00007-1.png");
+  outputs.prepare({});
+  const fs::path file = folder_ / "00000-5.png";
+  EXPECT_EQ(outputs.write(facts(0), "a picture"), file) << "its index is the picture's own";
+  const auto written = fs::last_write_time(file);
+  EXPECT_EQ(outputs.write(facts(0), "a picture"), file);
+  EXPECT_EQ(fs::last_write_time(file), written) << "the same bytes need no writing";
+  EXPECT_EQ(outputs.obstacle_of(facts(0)), "");
+  EXPECT_EQ(refusal(outputs, facts(0), "another"), file.string() + " exists and is another picture");
+  EXPECT_EQ(content(file), "a picture");
+  EXPECT_EQ(content(outputs.write(facts(0), "another", /*replace=*/true)), "another");
+
+  Outputs over({.output = {}, .outdir = folder_.string(), .overwrite = true, .resumable = true}, 3, faults);
+  EXPECT_TRUE(faults.empty()) << "--overwrite has an effect there: " << joined(faults);
+  EXPECT_EQ(content(over.write(facts(0), "a third")), "a third");
+}
+
+TEST_F(BatchTest, APictureMayHaveANameOfItsOwn) {
+  Faults faults;
+  Outputs outputs({.output = {}, .outdir = folder_.string()}, 2, faults);
+  outputs.prepare({});
+  NameFacts own = facts(1);
+  own.output = "class/{seed}-x.png";
+  EXPECT_EQ(outputs.write(own, "x"), folder_ / "class/5-x.png") << "its folder is made";
+  EXPECT_EQ(outputs.obstacle_of(own), (folder_ / "class/5-x.png").string() + " exists: --overwrite replaces it");
+  EXPECT_EQ(outputs.write(facts(0), "y"), folder_ / "00000-5.png");
+  NameFacts same = facts(2);
+  same.output = own.output;
+  outputs.check_targets({own, same}, faults);
+  expect_fault(faults, "pictures 1 and 2 would both be ");
+}
+
+TEST_F(BatchTest, TargetsAreCheckedOneByOne) {
+  make("b.png");
+  Faults faults;
+  const Outputs outputs({.output = "{prompt}/{seed}.png", .outdir = folder_.string()}, 1000, faults);
+  TargetCheck check(outputs);
+  for (int64_t i = 0; i < 1000; ++i)
+    check.add({.index = i, .seed = static_cast<uint64_t>(i == 999 ? 1 : i), .prompt = i % 2 == 0 ? "even" : "odd"});
+  check.add_to(faults);
+  ASSERT_EQ(faults.list().size(), 1u) << joined(faults);
+  expect_fault(faults, "pictures 1 and 999 would both be ");
+  ASSERT_EQ(check.one_a_folder().size(), 2u);
+  EXPECT_EQ(check.one_a_folder()[1].prompt, "odd");
 }
 
 TEST_F(BatchTest, LinksToNothingAreTakenToo) {
   fs::create_symlink("nowhere", folder_ / "link.png");
   Faults faults;
-  Outputs({.output = (folder_ / "link.png").string(), .outdir = {}}, 1, faults).check_targets(nothing, faults);
+  Outputs({.output = (folder_ / "link.png").string(), .outdir = {}}, 1, faults).check_targets(facts_of(1), faults);
   expect_fault(faults, "link.png exists");
 }
 
 TEST_F(BatchTest, PicturesNeverShareAName) {
   Faults faults;
   Outputs({.output = "{seed}.png", .outdir = folder_.string(), .overwrite = true}, 2, faults)
-      .check_targets(nothing, faults);
+      .check_targets(facts_of(2), faults);
   expect_fault(faults, "pictures 0 and 1 would both be " + (folder_ / "5.png").string() + ": put {index} in the name");
 }
 
 TEST_F(BatchTest, ManyFaultyNamesAreSummedUp) {
   Faults faults;
-  Outputs({.output = "x{seed}.png", .outdir = folder_.string()}, 30, faults).check_targets(nothing, faults);
+  Outputs({.output = "x{seed}.png", .outdir = folder_.string()}, 30, faults).check_targets(facts_of(30), faults);
   EXPECT_EQ(faults.list().size(), 11u);
   expect_fault(faults, "and 19 more such names");
 }
@@ -209,7 +259,7 @@ TEST_F(BatchTest, WhatIsNoFile) {
   fs::create_directory(folder_ / "sub");
   const auto faults_of = [&](const std::string& output) {
     Faults faults;
-    Outputs({.output = output, .outdir = {}, .overwrite = true}, 1, faults).check_targets(nothing, faults);
+    Outputs({.output = output, .outdir = {}, .overwrite = true}, 1, faults).check_targets(facts_of(1), faults);
     return faults;
   };
   expect_fault(faults_of((folder_ / "sub").string()), "is a folder");
@@ -246,7 +296,7 @@ TEST_F(BatchTest, FoldersAreCheckedBeforeSampling) {
   Faults faults;
   const auto prepare = [&](const OutputOptions& options) {
     try {
-      Outputs(options, 1, faults).prepare(nothing);
+      Outputs(options, 1, faults).prepare(facts_of(1));
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kFile);
       return std::string(error.what());
