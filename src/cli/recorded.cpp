@@ -58,6 +58,7 @@ class Reader {
     const RequestField* field = find_request_field(name);
     if (field != nullptr) {
       set_from_json(recorded_.request, *field, value, place_ + name, faults_);
+      if (name == "device") check_device(value);
       if (field->is_path && value == "") faults_.add(place_ + name + " is empty");
     } else if (name == "model_hash") {
       text(name, value, recorded_.hashes.model);
@@ -66,12 +67,23 @@ class Reader {
     } else if (name == "refiner_hash") {
       text(name, value, recorded_.hashes.refiner);
     } else if (name == "versions" && value.is_object()) {
-      for (const auto& [program, version] : value.items()) text(name, version, recorded_.versions[program]);
+      for (const auto& [program, version] : value.items())
+        text("version of " + program.substr(0, 60), version, recorded_.versions[program]);
     } else if (name == "versions") {
       faults_.add(place_ + name + " " + shown(value) + ": expected an object");
     } else if (++unknown_ <= kMostNames) {
       names_.push_back(name.substr(0, 60));
     }
+  }
+
+  // As Precision::device_name() writes it.
+  void check_device(const json& value) {
+    if (!value.is_string()) return;
+    const auto& word = value.get_ref<const std::string&>();
+    const bool is_cuda = word.starts_with("cuda:") && word.size() > 5 && word.size() < 9 &&
+                         word.find_first_not_of("0123456789", 5) == std::string::npos;
+    if (word != "cpu" && word != "cuda" && !is_cuda)
+      faults_.add(place_ + "device " + shown(value) + ": expected cpu or cuda:N");
   }
 
   void text(const std::string& name, const json& value, std::string& into) {
