@@ -56,7 +56,7 @@ def read(folder, labels):
 
 def augment(a, source, out, seed, templates):
     command = [a.easel, "augment", source, "--outdir", out, "-n", str(a.variations), "--strength", a.strength,
-               "-s", str(seed), "-q", "--batch-size", "8"]
+               "-s", str(seed), "--quiet", "--batch-size", "8"]
     for template in templates:
         command += ["--template", template]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
