@@ -18,9 +18,18 @@ namespace fs = std::filesystem;
               "pictures are read as PNG, JPEG, BMP or TGA");
 }
 
-std::string read_bytes(const fs::path& file) {
+// A pipe would be waited for, a device read without end; and a picture is read twice, for its size and its pixels.
+void refuse_unless_regular(const fs::path& file) {
   std::error_code error;
-  if (fs::is_directory(file, error)) refuse(file, "it is a folder");
+  const fs::file_status status = fs::status(file, error);
+  if (!fs::exists(status) || fs::is_regular_file(status)) return;
+  refuse(file, fs::is_directory(status) ? "it is a folder"
+               : fs::is_fifo(status)    ? "it is a pipe; save it as a file first"
+                                        : "it is a device");
+}
+
+std::string read_bytes(const fs::path& file) {
+  refuse_unless_regular(file);
   std::ifstream in(file, std::ios::binary | std::ios::ate);
   if (!in) throw Error(ErrorKind::kFile, file.string() + ": " + std::generic_category().message(errno));
   const std::streamoff size = in.tellg();
@@ -114,10 +123,11 @@ Image upright(Image stored, int orientation) {
 std::pair<int, int> picture_size(const fs::path& file) {
   const std::string bytes = read_bytes(file);
   if (const char* format = other_format(bytes)) refuse(file, format);
+  const int orientation = orientation_of(bytes, file);
   std::string why;
   const auto size = size_in_header(bytes, why);
-  if (!size) refuse(file, why);
-  const bool turned = orientation_of(bytes, file) >= 5;
+  if (!size) refuse(file, is_jpeg(bytes) || bytes.starts_with("BM") ? "its header is damaged or cut off" : why);
+  const bool turned = orientation >= 5;
   return turned ? std::pair(size->second, size->first) : *size;
 }
 

@@ -131,7 +131,7 @@ std::optional<Decoded> decode(std::string_view bytes, std::string& why) {
   const Pixels pixels(stbi_load_from_callbacks(&kCallbacks, &reader, &out.width, &out.height, &out.channels, 0),
                       &stbi_image_free);
   if (!pixels || reader.ran_out) {
-    why = pixels ? "it ends before its pixels do" : failure();
+    why = reader.ran_out && !limit_was_hit ? "it ends before its pixels do" : failure();
     return std::nullopt;
   }
   out.pixels.assign(pixels.get(), pixels.get() + std::size_t{1} * out.width * out.height * out.channels);
