@@ -41,11 +41,11 @@ class VaeDecoder {
   VaeDecoder(VaeDecoder&&) noexcept;
   // latent as the U-Net knows it (scaled): [B, L, H/F, W/F] → [B, 3, H, W] in about [−1, 1], unclamped.
   Tensor operator()(const Tensor& latent) const;
-  // The same in bounded memory, up to rounding: strips of rows with GroupNorm's statistics of the whole picture. About
-  // half as fast; `strip_bytes`: of one activation of a strip.
+  // The same in bounded memory, up to rounding: strips of rows with GroupNorm's statistics of the whole picture, a
+  // third to two thirds slower. `strip_bytes`: of one activation of a strip.
   Tensor in_strips(const Tensor& latent, int64_t strip_bytes = kStripBytes) const;
-  // Nearly the same, faster: tiles of about `tile` latent cells a side, each with statistics of its own, that overlap by
-  // an eighth and fade into each other.
+  // Nearly the same, faster: tiles of about `tile` latent cells a side, each with statistics of its own, that overlap
+  // by an eighth and fade into each other.
   Tensor in_tiles(const Tensor& latent, int64_t tile = kTile) const;
 
  private:

@@ -49,7 +49,7 @@ struct VaeDecoderNetwork {
     x = x.contiguous(at::MemoryFormat::ChannelsLast);
     if (post_quant_conv) x = (*post_quant_conv)(x);
     x = mid_block(conv_in(x));
-    for (const VaeUpBlock& block : up_blocks) x = block(x);
+    for (const VaeUpBlock& block : up_blocks) x = block(std::move(x));
     return conv_out(conv_norm_out.silu(x));
   }
 
@@ -66,7 +66,9 @@ Tensor VaeDecoderNetwork::in_strips(Tensor x, int64_t strip_bytes) const {
   int64_t channels = like.size(1), strip = 0;
   for (const VaeUpBlock& block : up_blocks) {
     strip = strip_of(like, width, channels, strip_bytes);
-    for (const ResnetBlock& layer : block.resnets) rows = stored(resnet(layer, rows, strip), strip);
+    // Two activations of a coarser level take no more than one of the finest.
+    const Middle middle = block.upsampler ? Middle::kKept : Middle::kComputedTwice;
+    for (const ResnetBlock& layer : block.resnets) rows = stored(resnet(layer, rows, strip, middle), strip);
     channels = block.resnets.back().conv2.weight.size(0);
     if (!block.upsampler) continue;
     rows = upsampled(*block.upsampler, rows);

@@ -45,7 +45,7 @@ struct VaeEncoderNetwork {
 
   Tensor operator()(Tensor x) const {
     x = conv_in(x.contiguous(at::MemoryFormat::ChannelsLast));
-    for (const VaeDownBlock& block : down_blocks) x = block(x);
+    for (const VaeDownBlock& block : down_blocks) x = block(std::move(x));
     x = conv_out(conv_norm_out.silu(mid_block(x)));
     return quant_conv ? (*quant_conv)(x) : x;
   }
@@ -56,7 +56,8 @@ struct VaeEncoderNetwork {
     int64_t width = x.size(3), strip = 0;
     for (const VaeDownBlock& block : down_blocks) {
       strip = strip_of(x, width, block.resnets.back().conv2.weight.size(0), strip_bytes);
-      for (const ResnetBlock& layer : block.resnets) rows = stored(resnet(layer, rows, strip), strip);
+      const Middle middle = &block == &down_blocks.front() ? Middle::kComputedTwice : Middle::kKept;
+      for (const ResnetBlock& layer : block.resnets) rows = stored(resnet(layer, rows, strip, middle), strip);
       if (!block.downsampler) continue;
       rows = downsampled(*block.downsampler, rows);
       width /= 2;

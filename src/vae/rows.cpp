@@ -1,33 +1,56 @@
 #include "vae/rows.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstddef>
+
 namespace easel {
 
 namespace {
 
-// Rows in memory, in pieces that are let go one by one.
+// Gives the pages that lie inside of `bytes` at `begin` back to the system; what was in them is lost.
+void release_pages(std::byte* begin, std::size_t bytes) {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<std::uintptr_t>(begin);
+  const std::uintptr_t first = (address + page - 1) / page * page, last = (address + bytes) / page * page;
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
+// Rows in memory. One tensor, of which pages are let go one by one: pieces of their own, allocated and freed among
+// what the layers compute with, leave holes in the heap as large as half of the picture. On CUDA all rows are kept.
 class StoredRows : public RowSource {
  public:
-  void append(Tensor piece) {
-    bottoms_.push_back(height() + piece.size(2));
-    pieces_.push_back(std::move(piece));
+  explicit StoredRows(Tensor x) : x_(std::move(x)), end_(x_.size(2)) {}
+  // The first of `height` rows; append() brings the others.
+  StoredRows(const Tensor& first, int64_t height)
+      : x_(at::empty({first.size(0), first.size(1), height, first.size(3)}, first.options(),
+                     at::MemoryFormat::ChannelsLast)),
+        is_own_(true) {
+    append(first);
   }
-  int64_t height() const override { return bottoms_.empty() ? 0 : bottoms_.back(); }
+  void append(const Tensor& rows) {
+    x_.narrow(2, end_, rows.size(2)).copy_(rows);
+    end_ += rows.size(2);
+  }
+  int64_t height() const override { return x_.size(2); }
   Tensor rows(int64_t top, int64_t bottom) const override {
-    std::vector<Tensor> parts;
-    int64_t first = 0;
-    for (std::size_t i = 0; i < pieces_.size(); first = bottoms_[i++]) {
-      const int64_t from = std::max(top, first), to = std::min(bottom, bottoms_[i]);
-      if (from < to) parts.push_back(pieces_[i].narrow(2, from - first, to - from));
-    }
-    return (parts.size() == 1 ? parts.front() : at::cat(parts, 2)).contiguous(at::MemoryFormat::ChannelsLast);
+    return x_.narrow(2, top, bottom - top).contiguous(at::MemoryFormat::ChannelsLast);
   }
   void drop_above(int64_t row) override {
-    for (std::size_t i = 0; i < pieces_.size() && bottoms_[i] <= row; ++i) pieces_[i] = Tensor();
+    if (!is_own_ || !x_.is_cpu() || row <= dropped_) return;
+    const auto row_bytes = static_cast<std::size_t>(x_.size(1) * x_.size(3)) * x_.element_size();
+    for (int64_t b = 0; b < x_.size(0); ++b) {
+      auto* rows = static_cast<std::byte*>(x_[b].mutable_data_ptr());
+      release_pages(rows, row_bytes * static_cast<std::size_t>(row));
+    }
+    dropped_ = row;
   }
 
  private:
-  std::vector<Tensor> pieces_;
-  std::vector<int64_t> bottoms_;
+  Tensor x_;  // [B, C, H, W] channels-last
+  int64_t end_ = 0, dropped_ = 0;
+  bool is_own_ = false;
 };
 
 // A layer over another source of the same height.
@@ -99,31 +122,55 @@ struct Statistics {
 };
 
 template <class Visit>
-void for_each_strip(const RowSource& x, int64_t strip, const Visit& visit) {
-  for (int64_t top = 0; top < x.height(); top += strip) visit(top, std::min(top + strip, x.height()));
+void for_each_strip(int64_t height, int64_t strip, const Visit& visit) {
+  for (int64_t top = 0; top < height; top += strip) visit(top, std::min(top + strip, height));
 }
 
-// Strips joined as Chan, Golub & LeVeque 1979 join samples.
-Statistics statistics(const RowSource& x, int64_t groups, int64_t strip) {
-  Tensor mean, squares;  // squares: sum of squared differences from the mean
-  double count = 0;
-  for_each_strip(x, strip, [&](int64_t top, int64_t bottom) {
-    const Tensor part = x.rows(top, bottom).to(at::kFloat).unflatten(1, {groups, -1});
-    const double more = static_cast<double>(part[0][0].numel());
-    auto [variance, centre] = at::var_mean(part, at::IntArrayRef{2, 3, 4}, /*correction=*/0);
-    centre = centre.to(at::kDouble);
-    const Tensor spread = variance.to(at::kDouble) * more;
-    if (count == 0) {
-      mean = centre;
-      squares = spread;
+// Rows that stay in the processor's cache while they are worked on in float32.
+int64_t chunk_of(const Tensor& x) {
+  constexpr int64_t kChunk = 1 << 18;  // values
+  return std::max<int64_t>(kChunk / (x.size(0) * x.size(1) * x.size(3)), 1);
+}
+
+// Each channel's mean and sum of squared differences from it; parts are joined as Chan, Golub & LeVeque 1979 join
+// samples.
+class ChannelSums {
+ public:
+  void add(const Tensor& part) {
+    Tensor x = part.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+    const double more = static_cast<double>(x.size(2) * x.size(3));
+    const Tensor centre = x.mean({2, 3}, /*keepdim=*/true);
+    const Tensor spread = x.sub_(centre).square_().sum({2, 3}).to(at::kDouble);
+    const Tensor mean = centre.flatten(1).to(at::kDouble);
+    if (count_ == 0) {
+      mean_ = mean;
+      squares_ = spread;
     } else {
-      const Tensor step = centre - mean;
-      squares = squares + spread + step * step * (count * more / (count + more));
-      mean = mean + step * (more / (count + more));
+      const Tensor step = mean - mean_;
+      squares_ = squares_ + spread + step * step * (count_ * more / (count_ + more));
+      mean_ = mean_ + step * (more / (count_ + more));
     }
-    count += more;
+    count_ += more;
+  }
+  Statistics of_groups(int64_t groups) const {
+    const Tensor means = mean_.unflatten(1, {groups, -1}), squares = squares_.unflatten(1, {groups, -1});
+    const Tensor mean = means.mean(2);
+    return {mean, (squares / count_).mean(2) + (means - mean.unsqueeze(2)).square().mean(2)};
+  }
+
+ private:
+  Tensor mean_, squares_;  // [B, C] float64
+  double count_ = 0;
+};
+
+Statistics statistics(const RowSource& x, int64_t groups, int64_t strip) {
+  ChannelSums sums;
+  for_each_strip(x.height(), strip, [&](int64_t top, int64_t bottom) {
+    const Tensor rows = x.rows(top, bottom);
+    for_each_strip(rows.size(2), chunk_of(rows),
+                   [&](int64_t from, int64_t to) { sums.add(rows.narrow(2, from, to - from)); });
   });
-  return {mean, squares / count};
+  return sums.of_groups(groups);
 }
 
 class NormSilu : public Layer {
@@ -139,37 +186,74 @@ class NormSilu : public Layer {
   }
   Tensor rows(int64_t top, int64_t bottom) const override {
     const Tensor x = x_->rows(top, bottom);
-    return at::silu_(x.to(at::kFloat).mul(scale_).add_(shift_)).to(x.scalar_type());
+    Tensor y = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
+    for_each_strip(x.size(2), chunk_of(x), [&](int64_t from, int64_t to) {
+      Tensor part = x.narrow(2, from, to - from).to(at::kFloat).mul(scale_).add_(shift_);
+      y.narrow(2, from, to - from).copy_(at::silu_(part));
+    });
+    return y;
   }
 
  private:
   Tensor scale_, shift_;  // [B, C, 1, 1] float32
 };
 
+// Keeps the rows that were asked for last: what is in them again is not computed again.
+class Remembered : public Layer {
+ public:
+  using Layer::Layer;
+  Tensor rows(int64_t top, int64_t bottom) const override {
+    if (!last_.defined() || top < top_ || bottom > top_ + last_.size(2)) {
+      last_ = Tensor();
+      last_ = x_->rows(top, bottom);
+      top_ = top;
+    }
+    return last_.narrow(2, top - top_, bottom - top).contiguous(at::MemoryFormat::ChannelsLast);
+  }
+
+ private:
+  mutable Tensor last_;
+  mutable int64_t top_ = 0;
+};
+
 class Sum : public Layer {
  public:
-  // `shortcut`: of the block's input; null for the input itself.
-  Sum(Rows branch, Rows input, const Conv2d* shortcut, double output_scale)
-      : Layer(std::move(branch)), input_(std::move(input)), shortcut_(shortcut), output_scale_(output_scale) {}
+  Sum(Rows branch, Rows input, const ResnetBlock& block, Middle middle)
+      : Layer(std::move(branch)), input_(std::move(input)), block_(block), middle_(middle) {}
   Tensor rows(int64_t top, int64_t bottom) const override {
+    const Tensor branch = x_->rows(top, bottom);  // first: it sees more of the input
     const Tensor x = input_->rows(top, bottom);
-    const Tensor sum = x_->rows(top, bottom) + (shortcut_ != nullptr ? (*shortcut_)(x) : x);
-    return output_scale_ == 1.0 ? sum : sum / output_scale_;
+    const Tensor sum = branch + (block_.conv_shortcut ? (*block_.conv_shortcut)(x) : x);
+    return block_.output_scale == 1.0 ? sum : sum / block_.output_scale;
+  }
+  void drop_above(int64_t row) override {
+    x_->drop_above(row);
+    if (middle_ == Middle::kKept) input_->drop_above(row);  // the branch ends in the middle
   }
 
  private:
   Rows input_;
-  const Conv2d* shortcut_;
-  double output_scale_;
+  const ResnetBlock& block_;
+  const Middle middle_;
 };
+
+// Computed and kept, `strip` rows at a time.
+Rows kept(const Rows& x, int64_t strip, bool drop_input) {
+  std::shared_ptr<StoredRows> all;
+  for_each_strip(x->height(), strip, [&](int64_t top, int64_t bottom) {
+    const Tensor rows = x->rows(top, bottom);
+    if (all)
+      all->append(rows);
+    else
+      all = std::make_shared<StoredRows>(rows, x->height());
+    if (drop_input) x->drop_above(bottom);
+  });
+  return all;
+}
 
 }  // namespace
 
-Rows whole(const Tensor& x) {
-  auto rows = std::make_shared<StoredRows>();
-  rows->append(x);
-  return rows;
-}
+Rows whole(const Tensor& x) { return std::make_shared<StoredRows>(x); }
 
 Rows convolved(const Conv2d& conv, Rows x) { return std::make_shared<Convolved>(conv, std::move(x)); }
 Rows upsampled(const Upsample& upsample, Rows x) { return std::make_shared<Upsampled>(upsample, std::move(x)); }
@@ -177,24 +261,18 @@ Rows downsampled(const Downsample& downsample, Rows x) {
   return std::make_shared<Downsampled>(downsample, std::move(x));
 }
 
-Rows stored(const Rows& x, int64_t strip) {
-  auto kept = std::make_shared<StoredRows>();
-  for_each_strip(*x, strip, [&](int64_t top, int64_t bottom) {
-    kept->append(x->rows(top, bottom).contiguous(at::MemoryFormat::ChannelsLast));
-    x->drop_above(bottom);
-  });
-  return kept;
-}
+Rows stored(const Rows& x, int64_t strip) { return kept(x, strip, /*drop_input=*/true); }
 
 Rows norm_silu(const GroupNorm& norm, Rows x, int64_t strip) {
   return std::make_shared<NormSilu>(norm, std::move(x), strip);
 }
 
-Rows resnet(const ResnetBlock& block, Rows x, int64_t strip) {
-  const Rows h = convolved(block.conv1, norm_silu(block.norm1, x, strip));
-  Rows branch = convolved(block.conv2, norm_silu(block.norm2, h, strip));
-  const Conv2d* shortcut = block.conv_shortcut ? &*block.conv_shortcut : nullptr;
-  return std::make_shared<Sum>(std::move(branch), std::move(x), shortcut, block.output_scale);
+Rows resnet(const ResnetBlock& block, Rows x, int64_t strip, Middle middle) {
+  x = std::make_shared<Remembered>(std::move(x));
+  Rows h = convolved(block.conv1, norm_silu(block.norm1, x, strip));
+  if (middle == Middle::kKept) h = kept(h, strip, /*drop_input=*/false);
+  Rows branch = convolved(block.conv2, norm_silu(block.norm2, std::move(h), strip));
+  return std::make_shared<Sum>(std::move(branch), std::move(x), block, middle);
 }
 
 int64_t strip_of(const Tensor& x, int64_t width, int64_t channels, int64_t bytes) {
@@ -202,13 +280,6 @@ int64_t strip_of(const Tensor& x, int64_t width, int64_t channels, int64_t bytes
   return std::max<int64_t>(bytes / row, 4);
 }
 
-Tensor gathered(const Rows& x, int64_t strip) {
-  std::vector<Tensor> parts;
-  for_each_strip(*x, strip, [&](int64_t top, int64_t bottom) {
-    parts.push_back(x->rows(top, bottom).contiguous(at::MemoryFormat::ChannelsLast));
-    x->drop_above(bottom);
-  });
-  return at::cat(parts, 2);
-}
+Tensor gathered(const Rows& x, int64_t strip) { return kept(x, strip, /*drop_input=*/true)->rows(0, x->height()); }
 
 }  // namespace easel

@@ -31,7 +31,11 @@ Rows stored(const Rows& x, int64_t strip);
 
 // The layers below read x twice to three times over, `strip` rows at a time.
 Rows norm_silu(const GroupNorm& norm, Rows x, int64_t strip);
-Rows resnet(const ResnetBlock& block, Rows x, int64_t strip);
+
+// What a ResNet block has between its two convolutions: kept beside its input, or computed twice, once for the
+// statistics.
+enum class Middle { kKept, kComputedTwice };
+Rows resnet(const ResnetBlock& block, Rows x, int64_t strip, Middle middle);
 
 // The rows of an activation `width` wide with `channels`, of x's batch and dtype, that take `bytes`.
 int64_t strip_of(const Tensor& x, int64_t width, int64_t channels, int64_t bytes);
