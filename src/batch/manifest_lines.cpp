@@ -86,7 +86,8 @@ std::vector<int64_t> read_shards(const json& value, int64_t count, ObjectReader&
 }
 
 std::string relative_to(const fs::path& path, const fs::path& folder) {
-  const fs::path from = fs::absolute(folder).lexically_normal(), to = fs::absolute(path).lexically_normal();
+  const fs::path from = fs::absolute(folder.empty() ? "." : folder).lexically_normal();
+  const fs::path to = fs::absolute(path).lexically_normal();
   const fs::path relative = to.lexically_relative(from);
   return relative.empty() ? to.string() : relative.string();
 }

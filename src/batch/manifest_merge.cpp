@@ -37,9 +37,9 @@ struct ManifestMerger {
     header = manifests[0].header();
     std::set<int64_t> shards;
     for (std::size_t i = 0; i < manifests.size(); ++i) {
-      for (const std::string& fault :
-           header_differences(manifests[0].header(), name(0), manifests[i].header(), name(i)))
-        add_fault(fault);
+      ManifestHeader other = manifests[i].header();
+      other.batch_size = header.batch_size;  // each process measures its own
+      for (const std::string& fault : header_differences(header, name(0), other, name(i))) add_fault(fault);
       shards.insert(manifests[i].header().shards.begin(), manifests[i].header().shards.end());
     }
     header.shards.assign(shards.begin(), shards.end());

@@ -19,6 +19,7 @@ int inspect(const Arguments& arguments);
 int convert(const Arguments& arguments);
 int rerun(const Arguments& arguments);
 int verify(const Arguments& arguments);
+int manifest(const Arguments& arguments);
 int augment(const Arguments& arguments);
 
 struct Command {

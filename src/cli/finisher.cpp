@@ -38,11 +38,11 @@ std::string line_of(const nlohmann::ordered_json& object) {
   return object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
-nlohmann::ordered_json result_of(const Finished& f) {
+nlohmann::ordered_json result_of(const Finished& f, bool of_file) {
   nlohmann::ordered_json result;
   if (f.status != Finished::Status::kBadLine) result["index"] = f.job.index;
   result["status"] = word_of(f.status);
-  if (f.job.line > 0) result["line"] = f.job.line;
+  if (of_file) result["line"] = f.job.line;
   if (!f.job.id.is_null()) result["id"] = f.job.id;
   if (!f.error.empty()) result["error"] = f.error;
   return result;
@@ -155,7 +155,7 @@ void Finisher::finish(Finished& f) {
 // Of what was not drawn.
 void Finisher::tell_end(const Finished& f) {
   if (f.status == Finished::Status::kSkipped || !options_.messages.json) return tell(f.turn, "");
-  nlohmann::ordered_json result = result_of(f);
+  nlohmann::ordered_json result = result_of(f, options_.from_file.has_value());
   if (f.status != Finished::Status::kBadLine) result["request"] = to_json(f.job.request);
   tell(f.turn, line_of(result));
 }
@@ -172,7 +172,7 @@ void Finisher::write(Finished& f) {
   progress_.finish_picture(f.job.index, path, *f.request.seed);
   if (options_.output.to_standard_output) return;
   if (!options_.messages.json) return tell(f.turn, path.empty() ? "" : path + "\n");
-  nlohmann::ordered_json result = result_of(f);
+  nlohmann::ordered_json result = result_of(f, options_.from_file.has_value());
   if (!path.empty()) result["path"] = path;
   result["seed"] = *f.request.seed;
   result["request"] = to_json(f.request);

@@ -90,7 +90,7 @@ int generate(const Arguments& arguments) {
   set_threads(options->deterministic ? 1 : options->messages.threads);
   check_words(options->flags, faults);
   check_manifest(*options, faults);
-  faults.raise_if_any(ErrorKind::kUsage, "see 'easel --help'");
+  if (options->from_file) faults.raise_if_any(ErrorKind::kUsage, "see 'easel --help'");  // before the file is opened
 
   const JobSource source(*options, faults);
   const bool writes_files = !options->output.to_standard_output && !options->skip_save;

@@ -18,6 +18,7 @@ const std::vector<Command>& command_table() {
       {"tokens", "show a prompt's tokens", tokens},
       {"forward", "show the forward noising process on a picture", forward},
       {"augment", "draw variations of labelled pictures", augment},
+      {"manifest", "merge the manifests of a run's shards: easel manifest merge", manifest},
       {"inspect", "tell what a model file is, or a picture's settings", inspect},
       {"convert", "write a model in another form or dtype", convert},
   };

@@ -24,6 +24,7 @@ std::string expectation(const RequestField& field) {
   if (field.form == TextForm::kMargins)
     return "expected L,T,R,B in pixels or percent, not all 0, as 0,0,128,0 or 25%,0,25%,0";
   if (field.is_switch()) return "expected true or false";
+  if (std::holds_alternative<std::optional<std::string> Request::*>(field.member)) return "expected a text";
   if (std::holds_alternative<std::optional<double> Request::*>(field.member))
     return "expected a number from " + plain(field.low) + " to " + plain(field.high);
   if (std::holds_alternative<std::optional<uint64_t> Request::*>(field.member))

@@ -137,7 +137,9 @@ Program::~Program() {
     ::kill(process_, SIGKILL);
     ::waitpid(process_, nullptr, 0);
   }
-  for (const int fd : {input_, out_, err_}) ::close(fd);
+  for (const int fd : {input_, out_, err_}) {
+    if (fd >= 0) ::close(fd);
+  }
 }
 
 bool Program::read_some() {
@@ -166,6 +168,15 @@ void Program::wait_for(const std::string& text) {
 }
 
 void Program::send(int signal) const { ::kill(process_, signal); }
+
+void Program::write(const std::string& text) const {
+  if (::write(input_, text.data(), text.size()) != static_cast<ssize_t>(text.size())) throw std::runtime_error("write");
+}
+
+void Program::close_input() {
+  ::close(input_);
+  input_ = -1;
+}
 
 Result Program::finish() {
   while (read_some()) {

@@ -15,7 +15,7 @@ using Words = std::vector<std::string>;
 struct Surroundings {
   std::filesystem::path folder = {};  // the working folder
   std::string input = {};             // standard input; empty: at its end from the start
-  bool keep_input_open = false;       // a pipe in which nothing comes, instead
+  bool keep_input_open = false;       // a pipe in which only comes what write() writes, instead
   Words environment = {};             // "NAME=value"
   std::string output_file = {};       // standard output goes there, instead of to Result::out
   bool close_output = false;          // no standard output at all (>&-)
@@ -44,6 +44,9 @@ class Program {
   // Until the text has come on either output; fails the test after a minute or at the program's end.
   void wait_for(const std::string& text);
   void send(int signal) const;
+  // To standard input, where it is kept open.
+  void write(const std::string& text) const;
+  void close_input();
   Result finish();
 
  private:
