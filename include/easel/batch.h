@@ -104,7 +104,7 @@ class Outputs {
   std::string obstacle_of(const NameFacts& facts) const;
 
   // Makes --outdir. Throws Error(kFile) for a folder that is missing or cannot be written to; without `pictures`, for
-  // the folder that all of them share.
+  // the folder that all of them share. A resumable run removes what one that was killed left half-written.
   void prepare(const std::vector<NameFacts>& pictures);
 
   // The file appears whole or not at all. Returns its path. Throws Error(kFile); Error(kUsage) for a name that is

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <set>
@@ -74,6 +75,18 @@ void check_folder(const fs::path& folder) {
     throw Error(ErrorKind::kFile, "folder " + folder.string() + " cannot be written to: " + std::strerror(errno));
 }
 
+// What kill -9 left of write_file_atomically(), in an hour that no file takes.
+void remove_left_overs(const fs::path& folder) {
+  const auto then = fs::file_time_type::clock::now() - std::chrono::hours(1);
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    std::error_code gone;
+    if (name.starts_with(".easel-") && name.ends_with(".tmp") && entry->last_write_time(gone) < then && !gone)
+      fs::remove(entry->path(), gone);
+  }
+}
+
 fs::path folder_of(const fs::path& file) { return file.has_parent_path() ? file.parent_path() : fs::path("."); }
 
 }  // namespace
@@ -129,7 +142,10 @@ void Outputs::prepare(const std::vector<NameFacts>& pictures) {
   for (const NameFacts& facts : pictures) {
     if (options_.output) folders.insert(folder_of(path_of(facts)));
   }
-  for (const fs::path& folder : folders) check_folder(folder);
+  for (const fs::path& folder : folders) {
+    check_folder(folder);
+    if (options_.resumable) remove_left_overs(folder);
+  }
   if (!options_.output && !options_.resumable) first_index_ = next_free_index(*folders.begin());
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 
@@ -203,6 +204,21 @@ TEST_F(BatchTest, AResumableRunTakesItsOwnFilesForWritten) {
   Outputs over({.output = {}, .outdir = folder_.string(), .overwrite = true, .resumable = true}, 3, faults);
   EXPECT_TRUE(faults.empty()) << "--overwrite has an effect there: " << joined(faults);
   EXPECT_EQ(content(over.write(facts(0), "a third")), "a third");
+}
+
+TEST_F(BatchTest, AResumableRunClearsUpAfterOneThatWasKilled) {
+  const auto ago = [](int minutes) { return fs::file_time_type::clock::now() - std::chrono::minutes(minutes); };
+  for (const char* name : {".easel-1.tmp", ".easel-2.tmp", "easel-3.tmp", ".easel-4.png"}) make(name);
+  for (const char* name : {".easel-1.tmp", "easel-3.tmp", ".easel-4.png"}) fs::last_write_time(folder_ / name, ago(90));
+  fs::last_write_time(folder_ / ".easel-2.tmp", ago(30));  // may be another shard's
+  const auto left = [&](bool resumable) {
+    Faults faults;
+    Outputs({.output = {}, .outdir = folder_.string(), .resumable = resumable}, 1, faults).prepare({});
+    return std::distance(fs::directory_iterator(folder_), fs::directory_iterator());
+  };
+  EXPECT_EQ(left(false), 4);
+  EXPECT_EQ(left(true), 3);
+  EXPECT_FALSE(fs::exists(folder_ / ".easel-1.tmp"));
 }
 
 TEST_F(BatchTest, APictureMayHaveANameOfItsOwn) {
