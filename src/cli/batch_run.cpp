@@ -68,7 +68,8 @@ int BatchRun::exit_code() const {
   if (failed > 0) log::error(std::to_string(failed) + " of " + std::to_string(pictures_) + " pictures failed");
   if (bad_lines_ > 0) log::error(std::to_string(bad_lines_) + " bad lines were left out");
   if (failed_ > 0 && failed_ == pictures_ && bad_lines_ == 0) return static_cast<int>(lowest_kind_);
-  return failed + bad_lines_ > 0 ? static_cast<int>(ErrorKind::kPicture) : 0;
+  if (failed + bad_lines_ > 0) return static_cast<int>(ErrorKind::kPicture);
+  return finisher_->unexpected() > 0 ? static_cast<int>(ErrorKind::kExpectation) : 0;
 }
 
 // ---- reading ------------------------------------------------------------------------------------------------------

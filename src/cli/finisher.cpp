@@ -83,6 +83,8 @@ void tell_failed(int64_t index, const Error& error) {
 
 Finisher::Finisher(const GenerateOptions& options, Outputs& outputs, Progress& progress, int64_t pictures)
     : options_(options), outputs_(outputs), progress_(progress), pictures_(pictures) {
+  if (options.expect) expected_ = read_png(*options.expect);
+  if (options.junit) junit_.emplace(*options.junit, "easel");
   const NoSignalsHere inherited;
   thread_ = std::thread([this] { work(); });
 }
@@ -117,6 +119,7 @@ void Finisher::close() {
   if (failure_) std::rethrow_exception(failure_);
   if (muted_by_) std::rethrow_exception(muted_by_);
   if (options_.grid) draw_grid();
+  if (junit_) junit_->write();
 }
 
 void Finisher::work() {
@@ -154,6 +157,8 @@ void Finisher::finish(Finished& f) {
 
 // Of what was not drawn.
 void Finisher::tell_end(const Finished& f) {
+  if (junit_ && !f.error.empty())
+    junit_->add({.name = "picture " + std::to_string(f.job.index), .failure = {}, .error = f.error});
   if (f.status == Finished::Status::kSkipped || !options_.messages.json) return tell(f.turn, "");
   nlohmann::ordered_json result = result_of(f, options_.from_file.has_value());
   if (f.status != Finished::Status::kBadLine) result["request"] = to_json(f.job.request);
@@ -170,6 +175,7 @@ void Finisher::write(Finished& f) {
     return fail(f, error);
   }
   progress_.finish_picture(f.job.index, path, *f.request.seed);
+  compare(f, path, now_seconds() - start);
   if (options_.output.to_standard_output) return;
   if (!options_.messages.json) return tell(f.turn, path.empty() ? "" : path + "\n");
   nlohmann::ordered_json result = result_of(f, options_.from_file.has_value());
@@ -178,6 +184,17 @@ void Finisher::write(Finished& f) {
   result["request"] = to_json(f.request);
   result["timings"] = seconds_of(*f.picture, now_seconds() - start);
   tell(f.turn, line_of(result));
+}
+
+void Finisher::compare(const Finished& f, const std::string& path, double seconds) {
+  const std::string name = path.empty() ? "picture " + std::to_string(f.job.index) : path;
+  const std::string why = expected_ ? mismatch(f.picture->image, *expected_, options_.tolerance) : "";
+  if (!why.empty()) {
+    ++unexpected_;
+    log::error(name + " is not " + *options_.expect + ": " + why);
+  }
+  const Timings& t = f.picture->timings;
+  if (junit_) junit_->add({.name = name, .seconds = t.load + t.encode + t.sample + t.decode + seconds, .failure = why});
 }
 
 // Its path.

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "cli/generate_options.h"
+#include "easel/junit.h"
 #include "easel/manifest.h"
 
 namespace easel::cli {
@@ -49,6 +50,8 @@ class Finisher {
 
   // Pictures that were drawn and could not be written, their names being taken. After close().
   int64_t failed() const { return failed_; }
+  // Pictures that are not the expected one. After close().
+  int64_t unexpected() const { return unexpected_; }
 
  private:
   void work();
@@ -57,6 +60,7 @@ class Finisher {
   std::string saved(const Finished& finished);
   void fail(Finished& finished, const Error& error);
   void tell_end(const Finished& finished);
+  void compare(const Finished& finished, const std::string& path, double seconds);
   void record(ManifestRecord record);
   void tell(int64_t turn, std::string text);
   void print(std::string_view text);
@@ -84,7 +88,9 @@ class Finisher {
   std::vector<ManifestRecord> unrecorded_;  // failures before the manifest
   std::exception_ptr muted_by_;             // an interruption while nobody read the results
   std::map<int64_t, LabelledImage> grid_;
-  std::atomic<int64_t> failed_ = 0;
+  std::atomic<int64_t> failed_ = 0, unexpected_ = 0;
+  std::optional<Image> expected_;
+  std::optional<JunitReport> junit_;
   std::thread thread_;
 };
 

@@ -100,7 +100,7 @@ Examples:
 {index} in a name counts from 00000, or goes on where the folder's numbered pictures end without -o.
 {prompt:40} is the prompt as a file name, of at most 40 characters.
 Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 a file cannot be read or written, 4 out of memory,
-5 a picture failed, 130 and 143 interrupted.)";
+5 a picture failed, 6 a picture is not the expected one, 130 and 143 interrupted.)";
 }
 
 }  // namespace easel::cli

@@ -14,6 +14,7 @@ inline constexpr const char* kPictureGroup = "The picture";
 inline constexpr const char* kInputGroup = "A picture to begin with";
 inline constexpr const char* kLargeGroup = "Large pictures";
 inline constexpr const char* kBatchGroup = "Many pictures";
+inline constexpr const char* kCheckGroup = "Checks";
 inline constexpr const char* kSdxlGroup = "What Stable Diffusion XL is told of the picture";
 inline constexpr const char* kModelGroup = "The model and the machine";
 inline constexpr const char* kOutputGroup = "Where it goes";

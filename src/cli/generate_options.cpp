@@ -24,7 +24,8 @@ struct Options {
   MessageFlags messages;
   OutputFlags output;
   CLI::Option *batch_count, *batch_size, *deterministic, *trajectory, *trajectory_every, *grid, *skip_save;
-  CLI::Option *from_file, *keep_going, *unordered, *wildcards, *wildcard_dir, *sweep, *resume, *manifest, *shard;
+  CLI::Option *from_file, *keep_going, *unordered, *wildcards, *wildcard_dir, *sweep, *resume, *manifest, *shard,
+      *expect, *tolerance, *junit;
 };
 
 void add_batch_options(CLI::App& app, Options& o) {
@@ -66,6 +67,12 @@ Options add_options(CLI::App& app) {
                           "a strip of the way from noise: x_t above, the picture it was taken for below", kOutputGroup);
   o.trajectory_every =
       add_text(app, "--trajectory-every", "N", "show every N-th network call of it (default: 1)", kOutputGroup);
+  o.expect =
+      add_text(app, "--expect", "PNG", "the picture that must come out; exit code 6 if it does not", kCheckGroup);
+  o.tolerance = add_text(app, "--tolerance", "N",
+                         "how far an 8-bit value may be from it (default: 1, which another processor's rounding needs)",
+                         kCheckGroup);
+  o.junit = add_text(app, "--junit", "FILE", "a JUnit report, a test case for each picture", kCheckGroup);
   o.messages = add_message_options(app);
   o.deterministic = add_switch(app, "--deterministic",
                                "the same bits whatever the batch: one picture at a time on one thread", kModelGroup);
@@ -166,6 +173,19 @@ void read_manifest(const Options& options, GenerateOptions& out, Faults& faults)
   out.output.files.resumable = out.manifest.has_value() || out.shard.has_value();
 }
 
+void read_expectations(const Options& options, GenerateOptions& out, Faults& faults) {
+  constexpr int64_t kLargestDifference = 255;
+  out.expect = value_of(*options.expect, faults);
+  const auto tolerance = whole_number_of(*options.tolerance, 0, kLargestDifference, faults);
+  out.tolerance = static_cast<int>(tolerance.value_or(kRoundingTolerance));
+  if (tolerance && !out.expect) faults.add("--tolerance has no effect without --expect");
+  out.junit = value_of(*options.junit, faults);
+  for (const auto& [name, flag] : {std::pair{&out.expect, "--expect"}, {&out.junit, "--junit"}}) {
+    if (*name && (*name)->empty()) faults.add(std::string(flag) + ": the name is empty");
+    if (*name && out.output.dry_run) faults.add(std::string(flag) + " has no effect with --dry-run");
+  }
+}
+
 void read_batch(const Options& options, GenerateOptions& out, Faults& faults) {
   out.keep_going = options.keep_going->count() > 0;
   out.unordered = options.unordered->count() > 0;
@@ -213,6 +233,7 @@ std::optional<GenerateOptions> read_generate_options(const Arguments& arguments,
   out.from_file = value_of(*options.from_file, faults);
   if (out.from_file && out.from_file->empty()) faults.add("--from-file: the name is empty");
   read_batch(options, out, faults);
+  read_expectations(options, out, faults);
   read_sweeps(*options.sweep, out, faults);
   read_wildcards(options, out, faults);
   read_trajectory(options, out, faults);

@@ -32,6 +32,9 @@ struct GenerateOptions {
   PictureOutput output;
   bool skip_save = false;
   std::optional<std::string> grid;        // the contact sheet's file
+  std::optional<std::string> expect;      // the picture that every one has to be
+  int tolerance = kRoundingTolerance;     // in 8-bit values
+  std::optional<std::string> junit;       // the report's file
   std::optional<std::string> trajectory;  // the strip's file
   int64_t trajectory_every = 1;
 

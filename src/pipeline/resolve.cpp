@@ -66,7 +66,7 @@ void fill_sdxl(Request& r, const Checkpoint& c) {
   if (!c.requires_aesthetics_score) fill(r.target_size, {size});
   if (c.requires_aesthetics_score || (c.refiner && c.refiner->requires_aesthetics_score)) {
     fill(r.aesthetic_score, {kAestheticScore});
-    if (*r.cfg_scale > 1) fill(r.negative_aesthetic_score, {kNegativeAestheticScore});
+    if (c.is_guided(*r.cfg_scale)) fill(r.negative_aesthetic_score, {kNegativeAestheticScore});
   }
   if (c.refiner) fill(r.refiner_start, {kRefinerStart});
 }
