@@ -91,9 +91,12 @@ TEST_F(Pictures, Metadata) {
   const json exact = json::parse(text("with.png", "easel"));
   EXPECT_EQ(exact.at("model_hash").get<std::string>().size(), 64u);
   // Everything that this picture depends on: read back, it is a whole request.
-  const Words others = {
-      "prompt_2",        "negative_prompt_2",        "sigmas", "timesteps", "original_size", "crop", "target_size",
-      "aesthetic_score", "negative_aesthetic_score", "vae",    "refiner",   "refiner_start"};
+  const Words others = {"prompt_2", "negative_prompt_2", "sigmas", "timesteps", "original_size", "crop", "target_size",
+                        "aesthetic_score", "negative_aesthetic_score", "vae", "refiner", "refiner_start",
+                        // of pictures that begin with one, and of large ones
+                        "init_img", "strength", "resize", "mask", "invert_mask", "mask_blur", "inpaint_full_res",
+                        "inpaint_padding", "no_paste_back", "outpaint", "hires", "hires_upscaler", "hires_steps",
+                        "hires_strength", "vae_tiling", "vae_tiling_fast"};
   for (const RequestField& field : request_fields()) {
     const bool has_no_eta = field.name == "eta" && !find_sampler(exact.at("sampler").get<std::string>()).has_eta;
     const bool of_other_models = std::find(others.begin(), others.end(), field.name) != others.end();
