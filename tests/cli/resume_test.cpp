@@ -45,8 +45,12 @@ TEST_F(Resume, OnlyWhatIsMissingOrTornIsWrittenAgain) {
 
   remove("out/00003-103.png");
   cut("out/00004-104.png", 100);
-  const Result mended = batch(whole);
+  const Result mended = batch(with(whole, {"--progress", "json"}));
   EXPECT_EQ(mended.code, 0) << mended.err;
+  // Packs are {0, 2, 3}, {1, 4} and {5, 6}; the last one's are all there.
+  expect_words(mended.err, {"\"index\":0,\"step\":1,\"steps\":1,\"pictures\":3",
+                            "\"index\":1,\"step\":1,\"steps\":1,\"pictures\":2"});
+  EXPECT_EQ(mended.err.find("\"index\":5,\"step\""), std::string::npos);
   EXPECT_EQ(mended.out, "out/00003-103.png\nout/00004-104.png\n");
   expect_equal(pictures("out"), before);
   EXPECT_EQ(fs::last_write_time(folder_ / "out/00000-100.png"), written);
