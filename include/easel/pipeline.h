@@ -72,7 +72,9 @@ std::optional<std::pair<int64_t, int64_t>> number_pair(std::string_view text, Te
 struct RequestField {
   using Member = std::variant<std::optional<std::string> Request::*, std::optional<int64_t> Request::*,
                               std::optional<uint64_t> Request::*, std::optional<double> Request::*,
-                              std::optional<bool> Request::*>;  // bool: a switch, without a value on command lines
+                              std::optional<bool> Request::*,  // a switch, without a value on command lines
+                              std::optional<std::vector<std::string>> Request::*,  // lists: flags that may be repeated,
+                              std::optional<std::vector<double>> Request::*>;      // in JSON arrays or a single value
   std::string name;                                             // JSON key; the long flag is this with '-' for '_'
   std::string flags;                                            // CLI11's notation: "-W,--width"
   std::vector<std::string> aliases = {};                        // other JSON keys: "guidance_scale"
@@ -86,6 +88,10 @@ struct RequestField {
   std::string help;             // one line, default included
 
   bool is_switch() const { return std::holds_alternative<std::optional<bool> Request::*>(member); }
+  bool is_list() const {
+    return std::holds_alternative<std::optional<std::vector<std::string>> Request::*>(member) ||
+           std::holds_alternative<std::optional<std::vector<double>> Request::*>(member);
+  }
 };
 
 const std::vector<RequestField>& request_fields();
@@ -93,8 +99,9 @@ const std::vector<RequestField>& request_fields();
 const RequestField* find_request_field(std::string_view name);
 
 // The value of one field from text as typed (strict: "20x", " 20", "1e3" for a whole number are faults) or from JSON
-// (numbers; a seed may be text too; a switch is true or false). Adds to `faults` a sentence that names `spelled`
-// ("--steps"), the value and what was expected; the field then stays as it was. Text must be valid UTF-8.
+// (numbers; a seed may be text too; a switch is true or false). Text is appended to a list, JSON replaces it. Adds to
+// `faults` a sentence that names `spelled` ("--steps"), the value and what was expected; the field then stays as it
+// was. Text must be valid UTF-8.
 void set_from_text(Request& request, const RequestField& field, std::string_view text, const std::string& spelled,
                    Faults& faults);
 void set_from_json(Request& request, const RequestField& field, const json& value, const std::string& spelled,

@@ -20,10 +20,14 @@ std::string led_from(const std::string& path, const fs::path& folder) {
 void lead_paths_from(Request& request, const fs::path& folder) {
   if (folder.empty()) return;
   for (const RequestField& field : request_fields()) {
-    const auto* member = std::get_if<std::optional<std::string> Request::*>(&field.member);
-    if (!field.is_path || member == nullptr) continue;
-    std::optional<std::string>& value = request.*(*member);
-    if (value) value = led_from(*value, folder);
+    if (!field.is_path) continue;
+    if (const auto* member = std::get_if<std::optional<std::string> Request::*>(&field.member)) {
+      std::optional<std::string>& value = request.**member;
+      if (value) value = led_from(*value, folder);
+    } else if (const auto* list = std::get_if<std::optional<std::vector<std::string>> Request::*>(&field.member)) {
+      if (!(request.**list)) continue;
+      for (std::string& value : *(request.**list)) value = led_from(value, folder);
+    }
   }
 }
 

@@ -27,8 +27,9 @@ class LineBuilder {
  public:
   explicit LineBuilder(JobLine& job) : job_(job) {}
 
-  // Whether this is the first value of its field.
+  // Whether this is the first value of its field, or a further one of a list.
   bool claim(const JobName& name, const std::string& spelled) {
+    if (name.field != nullptr && name.field->is_list()) return true;
     for (const auto& [other, other_spelled] : given_) {
       if (other.key != name.key || other.field != name.field) continue;
       faults.add(other_spelled == spelled ? spelled + " is given twice"

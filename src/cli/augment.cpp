@@ -72,7 +72,7 @@ std::optional<std::pair<double, double>> range_of(std::string_view text) {
 
 struct Flags {
   CLI::Option *folder, *outdir, *labels, *variations, *strength, *templates, *seed, *dry_run;
-  std::vector<std::pair<std::string, CLI::Option*>> texts, switches;
+  std::vector<std::pair<std::string, CLI::Option*>> texts, lists, switches;
 };
 
 Flags add_flags(CLI::App& app) {
@@ -96,8 +96,9 @@ Flags add_flags(CLI::App& app) {
     if (field.is_switch())
       f.switches.emplace_back(flags_here(field), add_switch(app, flags_here(field), field.help, group_of(field)));
     else
-      f.texts.emplace_back(flags_here(field),
-                           add_text(app, flags_here(field), field.value_name, field.help, group_of(field)));
+      (field.is_list() ? f.lists : f.texts)
+          .emplace_back(flags_here(field),
+                        add_text(app, flags_here(field), field.value_name, field.help, group_of(field)));
   }
   for (const char* flag : kTexts) f.texts.emplace_back(flag, add_text(app, flag, "X", "as of generate", kBatchGroup));
   for (const char* flag : kSwitches)
@@ -110,6 +111,9 @@ Arguments handed_on(const Flags& flags, Faults& faults) {
   Arguments arguments;
   for (const auto& [name, option] : flags.texts) {
     if (const auto text = value_of(*option, faults)) arguments.insert(arguments.end(), {spelling_of(*option), *text});
+  }
+  for (const auto& [name, option] : flags.lists) {
+    for (const std::string& text : option->results()) arguments.insert(arguments.end(), {spelling_of(*option), text});
   }
   for (const auto& [name, option] : flags.switches) {
     if (option->count() > 0) arguments.push_back(spelling_of(*option));

@@ -22,6 +22,11 @@ void read_request_options(const RequestOptions& options, const std::set<std::str
     if (lists.contains(field->name)) continue;
     if (field->is_switch()) {
       if (option->count() > 0) set_from_text(request, *field, "true", spelling_of(*option), faults);
+    } else if (field->is_list()) {
+      for (const std::string& text : option->results()) {
+        set_from_text(request, *field, text, spelling_of(*option), faults);
+        if (field->is_path && text.empty()) faults.add(spelling_of(*option) + ": the name is empty");
+      }
     } else if (const auto text = value_of(*option, faults)) {
       set_from_text(request, *field, *text, spelling_of(*option), faults);
       if (field->is_path && text->empty()) faults.add(spelling_of(*option) + ": the name is empty");

@@ -25,7 +25,9 @@ std::string expectation(const RequestField& field) {
     return "expected L,T,R,B in pixels or percent, not all 0, as 0,0,128,0 or 25%,0,25%,0";
   if (field.is_switch()) return "expected true or false";
   if (std::holds_alternative<std::optional<std::string> Request::*>(field.member)) return "expected a text";
-  if (std::holds_alternative<std::optional<double> Request::*>(field.member))
+  if (std::holds_alternative<std::optional<std::vector<std::string>> Request::*>(field.member))
+    return "expected a text or a list of texts";
+  if (std::holds_alternative<std::optional<double> Request::*>(field.member) || field.is_list())
     return "expected a number from " + plain(field.low) + " to " + plain(field.high);
   if (std::holds_alternative<std::optional<uint64_t> Request::*>(field.member))
     return "expected a whole number from 0 to 18446744073709551615";
@@ -71,12 +73,17 @@ struct Setter {
   Request& request;
   const RequestField& field;
 
-  bool operator()(std::optional<std::string> Request::*member, const std::string& value) const {
+  bool fits(const std::string& value) const {
     const auto& words = field.words;
-    const bool allowed =
-        (words.empty() || std::find(words.begin(), words.end(), value) != words.end()) && has_form(value, field.form);
-    if (allowed) request.*member = value;
-    return allowed;
+    return (words.empty() || std::find(words.begin(), words.end(), value) != words.end()) &&
+           has_form(value, field.form);
+  }
+  bool fits(double value) const { return value >= field.low && value <= field.high; }  // NaN fails as well
+
+  bool operator()(std::optional<std::string> Request::*member, const std::string& value) const {
+    if (!fits(value)) return false;
+    request.*member = value;
+    return true;
   }
   bool operator()(std::optional<int64_t> Request::*member, int64_t value) const {
     const auto wide = static_cast<double>(value);
@@ -89,12 +96,38 @@ struct Setter {
     return true;
   }
   bool operator()(std::optional<double> Request::*member, double value) const {
-    if (!(value >= field.low && value <= field.high)) return false;  // NaN fails as well
+    if (!fits(value)) return false;
     request.*member = value;
     return true;
   }
   bool operator()(std::optional<bool> Request::*member, bool value) const {
     request.*member = value;
+    return true;
+  }
+
+  template <class T>
+  bool from_text(std::optional<std::vector<T>> Request::*member, std::string_view text) const {
+    std::optional<T> value;
+    if constexpr (std::is_same_v<T, std::string>)
+      value = std::string(text);
+    else
+      value = parsed<T>(text);
+    if (!value || !fits(*value)) return false;
+    auto& list = request.*member;
+    if (!list) list.emplace();
+    list->push_back(std::move(*value));
+    return true;
+  }
+
+  template <class T>
+  bool from_json(std::optional<std::vector<T>> Request::*member, const json& value) const {
+    std::vector<T> list;
+    for (const json& one : value.is_array() ? value : json::array({value})) {
+      if (std::is_same_v<T, std::string> ? !one.is_string() : !one.is_number()) return false;
+      list.push_back(one.get<T>());
+      if (!fits(list.back())) return false;
+    }
+    request.*member = std::move(list);
     return true;
   }
 
