@@ -62,6 +62,14 @@ Denoiser make_denoiser(Network network, PredictionType prediction);
 Network guide(Network batch_of_two, std::vector<double> scales, std::vector<double> rescales = {0});
 Network guide(Network batch_of_two, double scale, double rescale = 0);
 
+// Several conditions a picture (Composable Diffusion, Liu et al. 2022, eq. 11): uncond + scale·Σ_k w_k·(cond_k −
+// uncond). The network takes a batch of (1 + K)·B: all unconditional ones, all first conditions, all second ones.
+// `weights`: K for each of the B pictures.
+Network guide(Network batch, std::vector<double> scales, std::vector<double> rescales,
+              std::vector<std::vector<double>> weights);
+// Without guidance: the weighted mean of K conditions, of a batch of K·B; the first where the weights add up to 0.
+Network composed(Network batch, std::vector<std::vector<double>> weights);
+
 // Guidance in an interval (Kynkäänniemi et al. 2024): `guided` for steps with start ≤ progress < end, else `plain`,
 // which is the conditional half alone and so costs half.
 Denoiser guided_between(double start, double end, Denoiser guided, Denoiser plain);

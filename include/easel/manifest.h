@@ -120,8 +120,8 @@ struct MergeResult {
 
 // The shards of one run as one manifest in the order of the pictures, which appears whole or not at all. A picture that
 // one manifest has done and another failed is done. Throws Error(kUsage) with every fault: headers that differ in more
-// than their shards and batch sizes, pictures with other requests or other bytes in two manifests; Error(kFile) as ManifestReader does
-// and for what cannot be written.
+// than their shards and batch sizes, pictures with other requests or other bytes in two manifests; Error(kFile) as
+// ManifestReader does and for what cannot be written.
 MergeResult merge_manifests(const std::vector<std::filesystem::path>& files, const std::filesystem::path& target,
                             bool overwrite);
 

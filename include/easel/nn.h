@@ -55,6 +55,8 @@ enum class AttentionMask { kNone, kCausal };
 // T, C].
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads,
                  AttentionMask mask = AttentionMask::kNone);
+// mask: bool, true where attended to, [B, 1, T, S].
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, const Tensor& mask);
 
 Tensor quick_gelu(const Tensor& x);  // x·sigmoid(1.702·x)
 

@@ -41,7 +41,8 @@ struct Request {
   std::optional<double> refiner_start;                              // share of the schedule that the base model takes
   std::optional<std::string> device;                                // auto, cpu, cuda, cuda:N
   std::optional<std::string> dtype;                                 // auto, f32, f16, bf16
-  std::optional<std::string> prompt_syntax;                         // raw
+  std::optional<std::string> prompt_syntax;                         // raw, a1111; in a stored request unset is raw
+  std::optional<std::string> prompt_weighting;                      // a1111, compel
 
   // A picture to begin with, and what is kept of it.
   std::optional<std::string> init_img, mask;  // files
@@ -75,9 +76,9 @@ struct RequestField {
                               std::optional<bool> Request::*,  // a switch, without a value on command lines
                               std::optional<std::vector<std::string>> Request::*,  // lists: flags that may be repeated,
                               std::optional<std::vector<double>> Request::*>;      // in JSON arrays or a single value
-  std::string name;                                             // JSON key; the long flag is this with '-' for '_'
-  std::string flags;                                            // CLI11's notation: "-W,--width"
-  std::vector<std::string> aliases = {};                        // other JSON keys: "guidance_scale"
+  std::string name;                       // JSON key; the long flag is this with '-' for '_'
+  std::string flags;                      // CLI11's notation: "-W,--width"
+  std::vector<std::string> aliases = {};  // other JSON keys: "guidance_scale"
   Member member;
   double low = 0, high = 0;             // of numbers, inclusive
   int64_t multiple_of = 1;              // of whole numbers
@@ -130,13 +131,18 @@ struct TextPart {
   std::filesystem::path tokenizer_folder;
   std::filesystem::path tokenizer_config;  // in place of the folder's own; empty: the folder's own
 
-  ClipTokenizer tokenizer() const;
+  // Read when it is first asked for, and shared by all copies. Throws Error(kFile).
+  std::shared_ptr<const ClipTokenizer> tokenizer() const;
+  mutable std::shared_ptr<const ClipTokenizer> read_tokenizer = nullptr;
 };
 
 // AltDiffusion's: XLM-R in the text encoder's place.
 struct MultilingualPart {
   XlmRobertaSpec spec;
   std::filesystem::path tokenizer_folder;
+
+  std::shared_ptr<const XlmRobertaTokenizer> tokenizer() const;  // as of TextPart
+  mutable std::shared_ptr<const XlmRobertaTokenizer> read_tokenizer = nullptr;
 };
 
 struct PixelModel;  // src/pipeline/pixel_model.h

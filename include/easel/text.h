@@ -1,11 +1,46 @@
 // text: the tokenizers and text encoders of CLIP and XLM-R.
 #pragma once
 
+#include <functional>
+
 #include "easel/core.h"
+#include "easel/prompt.h"
 #include "easel/tensor.h"
 #include "easel/weights.h"
 
 namespace easel {
+
+// ---- chunks -------------------------------------------------------------------------------------------------------
+
+// What cutting a prompt into chunks needs of a tokenizer.
+struct ChunkRules {
+  std::function<std::vector<int64_t>(std::string_view)> encode;
+  int64_t max_length, bos_id, eos_id, pad_id;
+  int64_t comma_id;  // −1: none
+};
+
+// A word of the prompt that stands for vectors of its own (textual inversion).
+struct EmbeddingWord {
+  std::vector<int64_t> ids;  // that it is found by
+  int64_t vectors = 1;       // places it takes, at most max_length − 2
+};
+
+struct PromptChunk {
+  std::vector<int64_t> ids;        // max_length: start, text, end, padding; 0 where a word's vectors stand
+  std::vector<double> weights;     // of each id: 1 for start, end and padding
+  std::vector<int64_t> fragments;  // of each id: which of the weighted texts it is of; −1: of none
+  struct Place {
+    int64_t position;
+    std::size_t word;  // of the embedding words
+  };
+  std::vector<Place> words;
+  int64_t length = 0;  // before padding, start and end counted
+};
+
+// The chunks of a text, at least one: as AUTOMATIC1111's tokenize_line. A chunk that is full is broken behind the last
+// comma of its last 20 tokens; a word's vectors stay together; of two words that begin at one place the longer counts.
+std::vector<PromptChunk> chunks_of(const ChunkRules& rules, const std::vector<WeightedText>& texts,
+                                   const std::vector<EmbeddingWord>& words = {});
 
 // ---- tokenizer ----------------------------------------------------------------------------------------------------
 
@@ -46,7 +81,8 @@ class ClipTokenizer {
   int64_t bos_id() const;
   int64_t eos_id() const;
   int64_t pad_id() const;
-  int64_t vocab_size() const;  // one past the largest id, added tokens counted: the embedding rows needed
+  int64_t vocab_size() const;      // one past the largest id, added tokens counted: the embedding rows needed
+  ChunkRules chunk_rules() const;  // refers to this tokenizer
 
  private:
   struct Impl;
@@ -83,6 +119,16 @@ struct EncodedText {
   Tensor pooled;  // [B, projection_dim]; undefined without a projection
 };
 
+// What an encoder may be told beside ids.
+struct TextExtras {
+  struct Vectors {
+    int64_t row, position;
+    Tensor vectors;  // [n, hidden_size] in place of the embeddings of the n ids from there on
+  };
+  std::vector<Vectors> vectors = {};
+  Tensor seen = {};  // [B, T] bool: which tokens the others may attend to; undefined: all, as the pipelines do it
+};
+
 struct ClipLayer;
 
 // Radford et al. 2021 (arXiv 2103.00020), text tower; names as transformers' CLIPTextModel without `text_model.`.
@@ -95,11 +141,13 @@ class ClipTextEncoder {
   // ids: [B, T] int64. `states` are of the layer `clip_skip` from the end (1: the last). `pooled` is always the last
   // layer with final_layer_norm at the first `eos_id` of each row, projected. Throws Error(kUsage) if clip_skip is
   // outside 1 … num_hidden_layers.
-  EncodedText operator()(const Tensor& ids, int64_t clip_skip, StateNorm norm, int64_t eos_id) const;
+  EncodedText operator()(const Tensor& ids, int64_t clip_skip, StateNorm norm, int64_t eos_id,
+                         const TextExtras& extras = {}) const;
 
   const ClipTextSpec& spec() const { return spec_; }
 
  private:
+  Tensor embedded(const Tensor& ids, const std::vector<TextExtras::Vectors>& vectors) const;
   Tensor normed(const Tensor& x) const;
   Tensor pooled(const Tensor& last_layer, const Tensor& ids, int64_t eos_id) const;
 
@@ -109,6 +157,23 @@ class ClipTextEncoder {
   Tensor final_norm_weight_, final_norm_bias_;
   Tensor text_projection_;  // [projection_dim, hidden_size]; undefined without
 };
+
+// ---- weights ------------------------------------------------------------------------------------------------------
+
+// How weights change what an encoder gives. Tokens of weight 1 alone: not at all.
+enum class PromptWeighting {
+  kA1111,   // states × weight, and each chunk's mean brought back to what it was
+  kCompel,  // away from the empty prompt's states by the weight; below 1 blended with the prompt in which the words are
+            // hidden (compel 2.5, DownweightMode.MASK); chunks after the first end as the first does
+};
+
+// One chunk's states, [1, T, D], and pooled text. `seen` as in TextExtras, [1, T].
+using EncodeChunk = std::function<EncodedText(const PromptChunk& chunk, const Tensor& seen)>;
+
+// The chunks side by side, weighted: states [1, n·T, D] float32, pooled of the first chunk, without weights. `empty`
+// gives the states of the empty prompt.
+EncodedText encode_weighted(const std::vector<PromptChunk>& chunks, PromptWeighting weighting,
+                            const EncodeChunk& encode, const std::function<Tensor()>& empty);
 
 // ---- multilingual: XLM-R (AltDiffusion) -----------------------------------------------------------------------------
 
@@ -132,6 +197,7 @@ class XlmRobertaTokenizer {
   int64_t max_length() const;
   int64_t pad_id() const;
   int64_t vocab_size() const;  // the embedding rows needed: the pieces, the shifted specials and <mask>
+  ChunkRules chunk_rules() const;
 
  private:
   struct Impl;
@@ -169,8 +235,8 @@ class XlmRobertaEncoder {
   XlmRobertaEncoder(XlmRobertaEncoder&&) noexcept;
 
   // ids: [B, T] int64, padded with pad_token_id; T at most max_position_embeddings − pad_token_id − 1 → [B, T,
-  // project_dim].
-  Tensor operator()(const Tensor& ids) const;
+  // project_dim]. `seen` as in TextExtras; padding never is.
+  Tensor operator()(const Tensor& ids, const Tensor& seen = {}) const;
 
   const XlmRobertaSpec& spec() const { return spec_; }
 

@@ -48,6 +48,7 @@ class Reader {
       const bool was_there = object.contains(name) && !object.at(name).is_null();
       if (!was_there) faults_.add(recorded_.file.string() + ": its text 'easel' has no " + name);
     }
+    if (!recorded_.request.prompt_syntax) recorded_.request.prompt_syntax = "raw";
     faults_.raise_if_any(ErrorKind::kFile, "the text was damaged or changed after the picture was drawn");
     if (unknown_ > 0) warn_of_unknown();
     return std::move(recorded_);

@@ -28,11 +28,9 @@ Tokens tokens_of(std::string encoder, const Tokenizer& tokenizer, const std::str
 
 std::vector<Tokens> all_tokens(const Checkpoint& c, const std::string& prompt) {
   std::vector<Tokens> all;
-  if (c.multilingual)
-    all.push_back(
-        tokens_of("text_encoder", XlmRobertaTokenizer::from_folder(c.multilingual->tokenizer_folder), prompt));
-  if (c.text_encoder) all.push_back(tokens_of("text_encoder", c.text_encoder->tokenizer(), prompt));
-  if (c.text_encoder_2) all.push_back(tokens_of("text_encoder_2", c.text_encoder_2->tokenizer(), prompt));
+  if (c.multilingual) all.push_back(tokens_of("text_encoder", *c.multilingual->tokenizer(), prompt));
+  if (c.text_encoder) all.push_back(tokens_of("text_encoder", *c.text_encoder->tokenizer(), prompt));
+  if (c.text_encoder_2) all.push_back(tokens_of("text_encoder_2", *c.text_encoder_2->tokenizer(), prompt));
   return all;
 }
 

@@ -76,6 +76,49 @@ Network guide(Network batch_of_two, double scale, double rescale) {
   return guide(std::move(batch_of_two), std::vector{scale}, std::vector{rescale});
 }
 
+namespace {
+
+// x once for each of the parts that a picture's conditions are.
+Tensor repeated(const Tensor& x, std::size_t times) { return at::cat(std::vector<Tensor>(times, x)); }
+
+// The k-th weight of every picture, [B, 1, 1, 1].
+Tensor weights_at(std::size_t k, const std::vector<std::vector<double>>& weights, const Tensor& x) {
+  std::vector<double> values;
+  for (const std::vector<double>& of_picture : weights) values.push_back(of_picture[k]);
+  return by_picture(values, x);
+}
+
+}  // namespace
+
+Network guide(Network batch, std::vector<double> scales, std::vector<double> rescales,
+              std::vector<std::vector<double>> weights) {
+  return [network = std::move(batch), scales = std::move(scales), rescales = std::move(rescales),
+          weights = std::move(weights)](const Tensor& x, double t) {
+    const std::size_t count = weights.front().size();
+    const std::vector<Tensor> rows = network(repeated(x, 1 + count), t).chunk(static_cast<int64_t>(1 + count));
+    const Tensor& uncond = rows.front();
+    Tensor away = at::zeros_like(uncond);
+    for (std::size_t k = 0; k < count; ++k) away = away + weights_at(k, weights, uncond) * (rows[k + 1] - uncond);
+    return rescaled(uncond + by_picture(scales, uncond) * away, uncond + away, rescales);
+  };
+}
+
+Network composed(Network batch, std::vector<std::vector<double>> weights) {
+  for (std::vector<double>& of_picture : weights) {
+    double sum = 0;
+    for (const double w : of_picture) sum += w;
+    const bool has_mean = std::abs(sum) > 1e-6;
+    for (double& w : of_picture) w = has_mean ? w / sum : &w == &of_picture.front();
+  }
+  return [network = std::move(batch), weights = std::move(weights)](const Tensor& x, double t) {
+    const std::size_t count = weights.front().size();
+    const std::vector<Tensor> rows = network(repeated(x, count), t).chunk(static_cast<int64_t>(count));
+    Tensor mean = at::zeros_like(rows.front());
+    for (std::size_t k = 0; k < count; ++k) mean = mean + weights_at(k, weights, mean) * rows[k];
+    return mean;
+  };
+}
+
 Denoiser guided_between(double start, double end, Denoiser guided, Denoiser plain) {
   return [start, end, guided = std::move(guided), plain = std::move(plain)](const Tensor& x, const Step& step) {
     const bool inside = step.progress >= start && step.progress < end;

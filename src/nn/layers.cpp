@@ -42,13 +42,27 @@ LayerNorm::LayerNorm(const Weights& w, int64_t width, double eps_)
 
 Tensor LayerNorm::operator()(const Tensor& x) const { return at::layer_norm(x, weight.sizes(), weight, bias, eps); }
 
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, AttentionMask mask) {
+namespace {
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, const Tensor& mask, bool causal) {
   const auto by_head = [heads](const Tensor& x) {  // [B, T, C] → [B, heads, T, C / heads]
     return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
   };
-  const Tensor out = at::scaled_dot_product_attention(by_head(q), by_head(k), by_head(v), /*attn_mask=*/{},
-                                                      /*dropout_p=*/0.0, mask == AttentionMask::kCausal);
+  std::optional<Tensor> given;
+  if (mask.defined()) given = mask;
+  const Tensor out =
+      at::scaled_dot_product_attention(by_head(q), by_head(k), by_head(v), given, /*dropout_p=*/0.0, causal);
   return out.transpose(1, 2).reshape(q.sizes());
+}
+
+}  // namespace
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, AttentionMask mask) {
+  return attention(q, k, v, heads, Tensor(), mask == AttentionMask::kCausal);
+}
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, const Tensor& mask) {
+  return attention(q, k, v, heads, mask, /*causal=*/false);
 }
 
 Tensor quick_gelu(const Tensor& x) { return x * at::sigmoid(1.702 * x); }

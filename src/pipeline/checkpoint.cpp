@@ -1,5 +1,6 @@
 // Opening a checkpoint: which family, which configs, and whether its parts fit together.
 #include <algorithm>
+#include <mutex>
 
 #include "pipeline/configs.h"
 #include "pipeline/families.h"
@@ -138,11 +139,27 @@ Checkpoint open_single_file(const fs::path& file) {
   return c;
 }
 
+std::mutex& reading_tokenizers() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 }  // namespace
 
-ClipTokenizer TextPart::tokenizer() const {
-  return tokenizer_config.empty() ? ClipTokenizer::from_folder(tokenizer_folder)
-                                  : ClipTokenizer::from_folder(tokenizer_folder, tokenizer_config);
+std::shared_ptr<const ClipTokenizer> TextPart::tokenizer() const {
+  const std::lock_guard lock(reading_tokenizers());
+  if (!read_tokenizer)
+    read_tokenizer = std::make_shared<const ClipTokenizer>(
+        tokenizer_config.empty() ? ClipTokenizer::from_folder(tokenizer_folder)
+                                 : ClipTokenizer::from_folder(tokenizer_folder, tokenizer_config));
+  return read_tokenizer;
+}
+
+std::shared_ptr<const XlmRobertaTokenizer> MultilingualPart::tokenizer() const {
+  const std::lock_guard lock(reading_tokenizers());
+  if (!read_tokenizer)
+    read_tokenizer = std::make_shared<const XlmRobertaTokenizer>(XlmRobertaTokenizer::from_folder(tokenizer_folder));
+  return read_tokenizer;
 }
 
 std::string Checkpoint::name() const {

@@ -17,48 +17,40 @@ void check(const Tokenizer& tokenizer, const std::filesystem::path& folder, int6
   faults.raise_if_any(ErrorKind::kFile);
 }
 
-std::optional<ClipTokenizer> checked(const std::optional<TextPart>& part) {
-  if (!part) return std::nullopt;
-  ClipTokenizer tokenizer = part->tokenizer();
-  check(tokenizer, part->tokenizer_folder, part->spec.vocab_size, part->spec.max_position_embeddings);
+std::shared_ptr<const ClipTokenizer> checked(const std::optional<TextPart>& part) {
+  if (!part) return nullptr;
+  std::shared_ptr<const ClipTokenizer> tokenizer = part->tokenizer();
+  check(*tokenizer, part->tokenizer_folder, part->spec.vocab_size, part->spec.max_position_embeddings);
   return tokenizer;
 }
 
-std::optional<XlmRobertaTokenizer> checked(const std::optional<MultilingualPart>& part) {
-  if (!part) return std::nullopt;
-  XlmRobertaTokenizer tokenizer = XlmRobertaTokenizer::from_folder(part->tokenizer_folder);
+std::shared_ptr<const XlmRobertaTokenizer> checked(const std::optional<MultilingualPart>& part) {
+  if (!part) return nullptr;
+  std::shared_ptr<const XlmRobertaTokenizer> tokenizer = part->tokenizer();
   // Text is counted on from pad_token_id.
   const int64_t positions = part->spec.max_position_embeddings - part->spec.pad_token_id - 1;
-  check(tokenizer, part->tokenizer_folder, part->spec.vocab_size, positions);
+  check(*tokenizer, part->tokenizer_folder, part->spec.vocab_size, positions);
   return tokenizer;
 }
 
-// The text for each of a checkpoint's encoders.
-struct Texts {
-  std::string first, second;
-};
-
-// A refiner's only encoder is SDXL's second, and takes the first prompt, as in diffusers.
-Texts texts_of(const Checkpoint& c, const std::string& prompt, const std::optional<std::string>& prompt_2) {
-  return {prompt, c.text_encoder ? prompt_2.value_or(prompt) : prompt};
-}
-
+// Texts → states, in the U-Net's dtype; each text is tokenized, its encoder loaded and run only where it was not
+// before.
 class TextStage {
  public:
-  TextStage(const Tokenizers& tokenizers, StageSet& nets, CutWarnings& cuts, const std::function<void()>& make_room,
-            Timings& time)
-      : tokenizers_(tokenizers), nets_(nets), cuts_(cuts), make_room_(make_room), time_(time) {}
+  TextStage(const PromptPlan& plan, const Tokenizers& tokenizers, StageSet& nets, CutWarnings& cuts,
+            const std::function<void()>& make_room, Timings& time)
+      : plan_(plan), tokenizers_(tokenizers), nets_(nets), cuts_(cuts), make_room_(make_room), time_(time) {}
 
-  // The encoders' states side by side; the second one's pooled text.
-  EncodedText encode(const Texts& texts, int64_t clip_skip) {
+  // The encoders' states side by side, filled up to so many chunks; the second one's pooled text.
+  EncodedText encode(const Texts& texts, int64_t clip_skip, int64_t chunks) {
     const Checkpoint& c = nets_.checkpoint();
-    if (c.multilingual) return encode_multilingual(texts.first);
+    if (c.multilingual) return filled(Part::kTextEncoder, texts.first, /*layer=*/1, chunks);
     EncodedText all;
     std::vector<Tensor> states;
     for (const auto& [part, there, text] : {std::tuple{Part::kTextEncoder, c.text_encoder.has_value(), texts.first},
                                             {Part::kTextEncoder2, c.text_encoder_2.has_value(), texts.second}}) {
       if (!there) continue;
-      const EncodedText& one = encode(part, text, clip_skip - c.layers_left_out());
+      const EncodedText one = filled(part, text, clip_skip - c.layers_left_out(), chunks);
       states.push_back(one.states);
       all.pooled = one.pooled;
     }
@@ -67,47 +59,74 @@ class TextStage {
   }
 
  private:
-  const EncodedText& encode(Part part, const std::string& text, int64_t layer) {
-    const ClipTokenizer& tokenizer = tokenizers_.of(part);
-    const StateNorm norm = nets_.checkpoint().is_sdxl() ? StateNorm::kNone : StateNorm::kFinal;
-    return remembered(
-        part, text, layer, tokenizer, [&]() -> const ClipTextEncoder& { return nets_.text_encoder(part, &time_.load); },
-        [&](const ClipTextEncoder& encoder, const Tensor& ids) {
-          return encoder(ids, layer, norm, tokenizer.eos_id());
-        });
+  // Shorter texts are followed by chunks of the empty one.
+  EncodedText filled(Part part, const std::string& text, int64_t layer, int64_t chunks) {
+    EncodedText encoded = remembered(part, text, layer);
+    const int64_t missing = chunks - encoded.states.size(1) / rules_of(part).max_length;
+    if (missing <= 0) return encoded;
+    const Tensor empty = remembered(part, "", layer).states;
+    encoded.states = at::cat({encoded.states, empty.repeat({1, missing, 1})}, 1);
+    return encoded;
   }
 
-  const EncodedText& encode_multilingual(const std::string& text) {
-    return remembered(
-        Part::kTextEncoder, text, /*layer=*/1, tokenizers_.multilingual(),
-        [&]() -> const XlmRobertaEncoder& { return nets_.multilingual(&time_.load); },
-        [](const XlmRobertaEncoder& encoder, const Tensor& ids) {
-          return EncodedText{encoder(ids), {}};
-        });
+  ChunkRules rules_of(Part part) const {
+    return nets_.checkpoint().multilingual ? tokenizers_.multilingual().chunk_rules()
+                                           : tokenizers_.of(part).chunk_rules();
   }
 
-  // In the U-Net's dtype; tokenized, loaded and encoded only where it was not before.
-  template <class Tokenizer, class Load, class Encode>
-  const EncodedText& remembered(Part part, const std::string& text, int64_t layer, const Tokenizer& tokenizer,
-                                const Load& load, const Encode& encode) {
+  EncodedText remembered(Part part, const std::string& text, int64_t layer) {
     constexpr std::size_t kRemembered = 64;
-    const auto key = std::tuple(part, text, layer);
+    const std::string read_as = plan_.raw ? "raw" : plan_.weighting == PromptWeighting::kCompel ? "compel" : "a1111";
+    const auto key = std::tuple(part, read_as + " " + text, layer);
     if (const auto found = nets_.encoded.find(key); found != nets_.encoded.end()) return found->second;
-
-    const TokenizedPrompt tokens = tokenizer.tokenize(text);
-    if (tokens.cut_length > 0) cuts_.tell(text, tokens, tokenizer.max_length());
-    if (!nets_.is_loaded(part)) make_room_();
-    const auto& encoder = load();
-    const double start = now_seconds();
-    const Precision& p = nets_.precision();
-    EncodedText encoded = encode(encoder, at::tensor(tokens.ids, at::kLong).unsqueeze(0).to(p.device));
-    encoded.states = encoded.states.to(p.unet);
-    if (encoded.pooled.defined()) encoded.pooled = encoded.pooled.to(p.unet);
-    time_.encode += now_seconds() - start;
+    EncodedText encoded = plan_.raw ? encode_raw(part, text, layer) : encode_chunks(part, text, layer);
+    const at::ScalarType dtype = nets_.precision().unet;
+    encoded.states = encoded.states.to(dtype);
+    if (encoded.pooled.defined()) encoded.pooled = encoded.pooled.to(dtype);
     if (nets_.encoded.size() >= kRemembered) nets_.encoded.clear();
     return nets_.encoded[key] = std::move(encoded);
   }
 
+  EncodedText encode_raw(Part part, const std::string& text, int64_t layer) {
+    const bool multilingual = nets_.checkpoint().multilingual.has_value();
+    const TokenizedPrompt tokens =
+        multilingual ? tokenizers_.multilingual().tokenize(text) : tokenizers_.of(part).tokenize(text);
+    if (tokens.cut_length > 0) cuts_.tell(text, tokens, rules_of(part).max_length);
+    return run(part, tokens.ids, layer, {});
+  }
+
+  EncodedText encode_chunks(Part part, const std::string& text, int64_t layer) {
+    const ChunkRules rules = rules_of(part);
+    const auto encode = [&](const PromptChunk& chunk, const Tensor& seen) {
+      return run(part, chunk.ids, layer, {{}, seen});
+    };
+    const auto empty = [&] { return encode(chunks_of(rules, {{}}).front(), {}).states; };
+    return encode_weighted(chunks_of(rules, weighted_texts(text)), plan_.weighting, encode, empty);
+  }
+
+  EncodedText run(Part part, const std::vector<int64_t>& tokens, int64_t layer, TextExtras extras) {
+    if (!nets_.is_loaded(part)) make_room_();
+    const at::Device device = nets_.precision().device;
+    const Tensor ids = at::tensor(tokens, at::kLong).unsqueeze(0).to(device);
+    if (extras.seen.defined()) extras.seen = extras.seen.to(device);
+    if (nets_.checkpoint().multilingual) {
+      const XlmRobertaEncoder& encoder = nets_.multilingual(&time_.load);
+      return timed([&] { return EncodedText{encoder(ids, extras.seen), {}}; });
+    }
+    const StateNorm norm = nets_.checkpoint().is_sdxl() ? StateNorm::kNone : StateNorm::kFinal;
+    const ClipTextEncoder& encoder = nets_.text_encoder(part, &time_.load);
+    return timed([&] { return encoder(ids, layer, norm, tokenizers_.of(part).eos_id(), extras); });
+  }
+
+  template <class Encode>
+  EncodedText timed(const Encode& encode) {
+    const double start = now_seconds();
+    EncodedText encoded = encode();
+    time_.encode += now_seconds() - start;
+    return encoded;
+  }
+
+  const PromptPlan& plan_;
   const Tokenizers& tokenizers_;
   StageSet& nets_;
   CutWarnings& cuts_;
@@ -133,11 +152,73 @@ Tensor time_ids(const Request& r, const Checkpoint& c, bool unconditional) {
   return at::tensor(ids, at::kFloat).unsqueeze(0);
 }
 
-// The negative prompt always takes the family's own layer: diffusers skips layers for the prompt alone.
-EncodedText unconditional(const Request& r, const Checkpoint& c, const EncodedText& like, TextStage& text) {
-  if (!r.negative_prompt && c.force_zeros_for_empty_prompt)
-    return {at::zeros_like(like.states), at::zeros_like(like.pooled)};
-  return text.encode(texts_of(c, r.negative_prompt.value_or(""), r.negative_prompt_2), c.own_clip_skip());
+// One picture's rows.
+class PictureTexts {
+ public:
+  PictureTexts(const Request& request, const PromptPlan& plan, int64_t chunks, TextStage text, StageSet& nets)
+      : r_(request), plan_(plan), chunks_(chunks), text_(std::move(text)), nets_(nets) {}
+
+  std::string key_at(int64_t step) const {
+    json key = json::array();
+    const auto add = [&](const PromptPart& part) {
+      const Texts texts = part.at(step);
+      key.push_back(texts.first);
+      key.push_back(texts.second);
+    };
+    add(plan_.negative);
+    for (const PromptPart& part : plan_.parts) add(part);
+    return key.dump(-1, ' ', false, json::error_handler_t::replace);
+  }
+
+  // With guidance the unconditional one first.
+  std::vector<EncodedText> rows_at(int64_t step) {
+    std::vector<EncodedText> rows;
+    for (const PromptPart& part : plan_.parts) rows.push_back(text_.encode(part.at(step), *r_.clip_skip, chunks_));
+    if (is_guided()) rows.insert(rows.begin(), unconditional(step, rows.front()));
+    return rows;
+  }
+
+  bool is_guided() const { return nets_.checkpoint().is_guided(*r_.cfg_scale); }
+  const Request& request() const { return r_; }
+  const PromptPlan& plan() const { return plan_; }
+
+ private:
+  // The negative prompt always takes the family's own layer: diffusers skips layers for the prompt alone.
+  EncodedText unconditional(int64_t step, const EncodedText& like) {
+    const Checkpoint& c = nets_.checkpoint();
+    if (!r_.negative_prompt && c.force_zeros_for_empty_prompt)
+      return {at::zeros_like(like.states), at::zeros_like(like.pooled)};
+    return text_.encode(plan_.negative.at(step), c.own_clip_skip(), chunks_);
+  }
+
+  const Request& r_;
+  const PromptPlan& plan_;
+  int64_t chunks_;
+  TextStage text_;
+  StageSet& nets_;
+};
+
+// All first rows, then all second ones, …
+Conditioning together(std::vector<PictureTexts>& pictures, int64_t step, const Checkpoint& c) {
+  std::vector<std::vector<EncodedText>> rows;
+  for (PictureTexts& picture : pictures) rows.push_back(picture.rows_at(step));
+  std::vector<Tensor> states, pooled, ids;
+  for (std::size_t row = 0; row < rows.front().size(); ++row) {
+    for (std::size_t i = 0; i < pictures.size(); ++i) {
+      states.push_back(rows[i][row].states);
+      if (!c.is_sdxl()) continue;
+      pooled.push_back(rows[i][row].pooled);
+      ids.push_back(time_ids(pictures[i].request(), c, /*unconditional=*/pictures[i].is_guided() && row == 0));
+    }
+  }
+  Conditioning all;
+  all.context = at::cat(states);
+  if (c.is_sdxl()) {
+    all.added.text_embeds = at::cat(pooled);
+    all.added.time_ids = at::cat(ids);
+  }
+  if (c.unet.time_cond_proj_dim > 0) all.added.guidance_scale = *pictures.front().request().cfg_scale;
+  return all;
 }
 
 }  // namespace
@@ -154,47 +235,47 @@ void CutWarnings::tell(const std::string& text, const TokenizedPrompt& tokens, i
             std::to_string(tokens.cut_length) + ": " + cut + (long_text ? " ..." : ""));
 }
 
-Conditioning condition(const Request& r, const Tokenizers& tokenizers, StageSet& nets, CutWarnings& cuts,
-                       const std::function<void()>& make_room, Timings& time) {
-  const Checkpoint& c = nets.checkpoint();
-  TextStage text(tokenizers, nets, cuts, make_room, time);
-  const EncodedText cond = text.encode(texts_of(c, *r.prompt, r.prompt_2), *r.clip_skip);
-  std::vector<EncodedText> halves;
-  if (c.is_guided(*r.cfg_scale)) halves.push_back(unconditional(r, c, cond, text));
-  halves.push_back(cond);
-
-  Conditioning all;
-  std::vector<Tensor> states, pooled, ids;
-  for (const EncodedText& half : halves) {
-    states.push_back(half.states);
-    if (!c.is_sdxl()) continue;
-    pooled.push_back(half.pooled);
-    ids.push_back(time_ids(r, c, /*unconditional=*/&half != &halves.back()));
-  }
-  all.context = at::cat(states);
-  if (c.is_sdxl()) {
-    all.added.text_embeds = at::cat(pooled);
-    all.added.time_ids = at::cat(ids);
-  }
-  if (c.unet.time_cond_proj_dim > 0) all.added.guidance_scale = *r.cfg_scale;
-  return all;
+const Conditioning& TextSchedule::at(const Step& step) const {
+  return all[of_step[static_cast<std::size_t>(steps.step_of(step))]];
 }
 
-Conditioning joined(const std::vector<Conditioning>& all) {
-  if (all.size() == 1) return all.front();
-  // All first rows, then all second ones.
-  const auto rows = [&](const auto& of) {
-    std::vector<Tensor> halves;
-    for (int64_t half = 0; half < of(all.front()).size(0); ++half) {
-      for (const Conditioning& one : all) halves.push_back(of(one).narrow(0, half, 1));
-    }
-    return at::cat(halves);
+TextSchedule condition(const std::vector<const Request*>& pack, std::optional<int64_t> first_pass,
+                       const Tokenizers& tokenizers, StageSet& nets, CutWarnings& cuts,
+                       const std::function<void()>& make_room, Timings& time) {
+  const Checkpoint& c = nets.checkpoint();
+  const int64_t chunks = prompt_shape(*pack.front(), c).chunks;  // the pack shares it
+  std::vector<PromptPlan> plans;
+  for (const Request* r : pack) plans.push_back(plan_prompt(*r, c, first_pass));
+  std::vector<PictureTexts> pictures;
+  for (std::size_t i = 0; i < pack.size(); ++i)
+    pictures.emplace_back(*pack[i], plans[i], chunks, TextStage(plans[i], tokenizers, nets, cuts, make_room, time),
+                          nets);
+
+  TextSchedule schedule{.steps = plans.front()};
+  for (const PromptPlan& plan : plans) {
+    std::vector<double> weights;
+    for (const PromptPart& part : plan.parts) weights.push_back(part.weight);
+    schedule.weights.push_back(std::move(weights));
+  }
+  std::map<std::string, std::size_t> known;
+  for (int64_t step = 0; step < plans.front().steps_drawn(); ++step) {
+    std::string key;
+    for (const PictureTexts& picture : pictures) key += picture.key_at(step);
+    const auto [entry, is_new] = known.emplace(std::move(key), schedule.all.size());
+    if (is_new) schedule.all.push_back(together(pictures, step, c));
+    schedule.of_step.push_back(entry->second);
+  }
+  return schedule;
+}
+
+Conditioning conditional_rows(const Conditioning& all, int64_t pictures) {
+  const auto without_first = [&](const Tensor& t) {
+    return t.defined() ? t.narrow(0, pictures, t.size(0) - pictures) : t;
   };
-  Conditioning out = {rows([](const Conditioning& c) { return c.context; }), all.front().added};
-  if (out.added.text_embeds.defined())
-    out.added.text_embeds = rows([](const Conditioning& c) { return c.added.text_embeds; });
-  if (out.added.time_ids.defined()) out.added.time_ids = rows([](const Conditioning& c) { return c.added.time_ids; });
-  return out;
+  Conditioning rows{without_first(all.context), all.added};
+  rows.added.text_embeds = without_first(all.added.text_embeds);
+  rows.added.time_ids = without_first(all.added.time_ids);
+  return rows;
 }
 
 }  // namespace easel

@@ -1,14 +1,27 @@
 // What the U-Net is told of a request: text and, for SDXL, sizes.
 #pragma once
 
+#include "pipeline/prompt_plan.h"
 #include "pipeline/stages.h"
 
 namespace easel {
 
-// B: 2N with guidance, the unconditional half first; else N.
+// B: (1 + K)·N rows with guidance, the N unconditional ones first, then the first of K conditions of each picture, …;
+// else K·N. K is 1 but for prompts with AND.
 struct Conditioning {
   Tensor context;         // [B, T, D]
   AddedConditions added;  // of [B, …]
+};
+
+// What N pictures are told over the steps of a run.
+struct TextSchedule {
+  std::vector<Conditioning> all = {};        // each different one once
+  std::vector<std::size_t> of_step = {};          // which of them, by the steps that are drawn
+  std::vector<std::vector<double>> weights = {};  // of the K conditions of each picture
+  PromptPlan steps;                          // whose step_of() counts them
+
+  const Conditioning& at(const Step& step) const;
+  bool is_composed() const { return weights.front().size() > 1; }
 };
 
 // The tokenizers of a checkpoint. Throws Error(kFile) when their ids or lengths go beyond the text encoders.
@@ -19,8 +32,8 @@ class Tokenizers {
   const XlmRobertaTokenizer& multilingual() const { return *multilingual_; }
 
  private:
-  std::optional<ClipTokenizer> first_, second_;
-  std::optional<XlmRobertaTokenizer> multilingual_;
+  std::shared_ptr<const ClipTokenizer> first_, second_;
+  std::shared_ptr<const XlmRobertaTokenizer> multilingual_;
 };
 
 // Warns once of each text that is cut.
@@ -32,11 +45,13 @@ class CutWarnings {
   std::set<std::string> told_;
 };
 
-// In the U-Net's dtype and on its device. `nets` loads the text encoders it needs, after `make_room`.
-Conditioning condition(const Request& resolved, const Tokenizers& tokenizers, StageSet& nets, CutWarnings& cuts,
+// Resolved requests of one pack_key(); in the U-Net's dtype and on its device. `nets` loads the text encoders it needs,
+// after `make_room`. `first_pass`: the steps of the pass before, of --hires.
+TextSchedule condition(const std::vector<const Request*>& pack, std::optional<int64_t> first_pass,
+                       const Tokenizers& tokenizers, StageSet& nets, CutWarnings& cuts,
                        const std::function<void()>& make_room, Timings& time);
 
-// N pictures' conditionings, of B = 2 or 1 each, as one.
-Conditioning joined(const std::vector<Conditioning>& all);
+// The rows of all conditions without the unconditional ones, where guidance is on.
+Conditioning conditional_rows(const Conditioning& all, int64_t pictures);
 
 }  // namespace easel

@@ -128,14 +128,14 @@ class Reader {
       if (classes.find("RobertaSeriesModelWithTransformation") != std::string::npos)
         c_.multilingual = MultilingualPart{XlmRobertaSpec::from_json(config->content, config->where), {}};
       else
-        c_.text_encoder = TextPart{ClipTextSpec::from_json(config->content, config->where), {}, {}};
+        c_.text_encoder = TextPart{ClipTextSpec::from_json(config->content, config->where), {}, {}, {}};
     });
   }
 
   void text_encoder(const char* name, std::optional<TextPart>& part) {
     collect([&] {
       const auto config = find_(name);
-      if (config) part = TextPart{ClipTextSpec::from_json(config->content, config->where), {}, {}};
+      if (config) part = TextPart{ClipTextSpec::from_json(config->content, config->where), {}, {}, {}};
     });
   }
 

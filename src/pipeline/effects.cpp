@@ -38,6 +38,7 @@ class Effects {
   }
 
   void texts() {
+    none(given_.prompt_weighting && filled_.prompt_syntax == "raw", "prompt_weighting", " with --prompt-syntax raw");
     if (!c_.text_encoder || !c_.text_encoder_2) {
       const std::string reason = ": this model has one text encoder, and " +
                                  std::string(c_.is_sdxl() ? "a refiner's takes the first prompt" : "no second");

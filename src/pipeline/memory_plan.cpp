@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pipeline/picture_request.h"
+#include "pipeline/prompt_plan.h"
 
 namespace easel {
 
@@ -57,7 +58,8 @@ MemoryPhase text_phase(StageSet& nets, const std::string& name) {
 MemoryPhase unet_phase(StageSet& nets, const std::string& name, const Request& r, int64_t pictures) {
   const Checkpoint& c = nets.checkpoint();
   const int64_t latent_pixels = *r.width * *r.height / (c.vae.factor() * c.vae.factor());
-  const int64_t values = unet_activations(c.unet, latent_pixels, (c.is_guided(*r.cfg_scale) ? 2 : 1) * pictures);
+  const int64_t rows = prompt_shape(r, c).parts + (c.is_guided(*r.cfg_scale) ? 1 : 0);
+  const int64_t values = unet_activations(c.unet, latent_pixels, rows * pictures);
   return {Kind::kUNet, name, nets.bytes_of(Part::kUNet), values * size_of(nets.precision().unet)};
 }
 

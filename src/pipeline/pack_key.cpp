@@ -1,4 +1,4 @@
-#include "easel/pipeline.h"
+#include "pipeline/prompt_plan.h"
 
 namespace easel {
 
@@ -20,6 +20,7 @@ bool is_own(const std::string& field) {
                                              "aesthetic_score",
                                              "negative_aesthetic_score",
                                              "prompt_syntax",
+                                             "prompt_weighting",
                                              "init_img",
                                              "mask",
                                              "resize",
@@ -42,6 +43,11 @@ std::string pack_key(const Request& r, const Checkpoint& c) {
   }
   key["begins_with_picture"] = r.init_img.has_value();
   key["repaints"] = r.repaints();
+  if (!c.pixel) {
+    const PromptShape shape = prompt_shape(r, c);
+    key["prompt_parts"] = shape.parts;
+    key["prompt_chunks"] = shape.chunks;
+  }
   if (r.cfg_scale) key["guided"] = c.is_guided(*r.cfg_scale);
   // A distilled U-Net is told one guidance scale for all.
   if (c.unet.time_cond_proj_dim > 0) key["cfg_scale"] = *r.cfg_scale;

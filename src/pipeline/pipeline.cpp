@@ -68,13 +68,14 @@ struct Pipeline::Stages {
 
   Stages(Checkpoint c, Precision precision, std::optional<int64_t> limit);
   MemoryPlan plan(const Pack& pack);
-  Conditioning conditioning(Model& model, const Pack& pack, const MemoryPlan& plan, bool full, Timings& time);
+  TextSchedule texts(Model& model, const Pack& pack, const MemoryPlan& plan, bool full, Timings& time,
+                     std::optional<int64_t> first_pass = std::nullopt);
   std::vector<Stretch> way(const Pack& pack, const MemoryPlan& plan, bool full, Timings& time);
   Beginning begin(const Pack& pack, const Inputs& inputs, StageSet& nets, const Sampler& sampler,
                   std::vector<RandomStream>& streams, const MemoryPlan& plan, Timings& time);
   Tensor sample(const Pack& pack, const Inputs& inputs, const MemoryPlan& plan, bool full,
                 const OnProgress& on_progress, TrajectoryKeeper& keeper, Timings& time);
-  Tensor draw_over(const Pack& pack, const Tensor& latents, const MemoryPlan& plan, bool full,
+  Tensor draw_over(const Pack& pack, int64_t first_pass, const Tensor& latents, const MemoryPlan& plan, bool full,
                    const std::function<void()>& on_call, Timings& time);
   Tensor decode(const Request& r, StageSet& nets, const Tensor& latent, const MemoryPlan& plan, Timings& time);
   Picture finish(const Request& r, const PictureInput* input, Tensor latent, const MemoryPlan& plan,
@@ -112,26 +113,25 @@ void Pipeline::Stages::free_pictures_networks() {
   if (refiner) free_of(*refiner);
 }
 
-Conditioning Pipeline::Stages::conditioning(Model& model, const Pack& pack, const MemoryPlan& plan, bool full,
-                                            Timings& time) {
+TextSchedule Pipeline::Stages::texts(Model& model, const Pack& pack, const MemoryPlan& plan, bool full, Timings& time,
+                                     std::optional<int64_t> first_pass) {
   StageSet& nets = model.stages(full);
   const auto make_room = [&] {
     if (plan.free_text) free_pictures_networks();
   };
-  std::vector<Conditioning> all;
-  for (const Request* r : pack) all.push_back(condition(*r, model.tokenizers, nets, cuts, make_room, time));
+  TextSchedule schedule = condition(pack, first_pass, model.tokenizers, nets, cuts, make_room, time);
   if (plan.free_text) nets.free_text_encoders();
-  return joined(all);
+  return schedule;
 }
 
 // The networks that a pack passes on its way from noise, with what they are told.
 std::vector<Stretch> Pipeline::Stages::way(const Pack& pack, const MemoryPlan& plan, bool full, Timings& time) {
   const Request& r = *pack.front();
   std::vector<Stretch> way;
-  way.push_back({base.stages(full), make_sampler(r, checkpoint), conditioning(base, pack, plan, full, time)});
+  way.push_back({base.stages(full), make_sampler(r, checkpoint), texts(base, pack, plan, full, time)});
   if (!refiner) return way;
-  way.push_back({refiner->stages(full), make_refiner_sampler(r, *checkpoint.refiner),
-                 conditioning(*refiner, pack, plan, full, time)});
+  way.push_back(
+      {refiner->stages(full), make_refiner_sampler(r, *checkpoint.refiner), texts(*refiner, pack, plan, full, time)});
   way.front().goal = way.back().sampler->steps().front();
   return way;
 }
@@ -190,17 +190,17 @@ Tensor Pipeline::Stages::sample(const Pack& pack, const Inputs& inputs, const Me
   if (enlarged.empty()) return x;
   Pack second;
   for (const Request& r : enlarged) second.push_back(&r);
-  return draw_over(second, x, plan, full, on_call, time);
+  return draw_over(second, *pack.front()->steps, x, plan, full, on_call, time);
 }
 
 // The second pass of --hires: what `latents` show, enlarged, are the pictures that the pack begins with. Its noise is
-// that of a run of its own, so that the two passes equal two runs.
-Tensor Pipeline::Stages::draw_over(const Pack& pack, const Tensor& latents, const MemoryPlan& plan, bool full,
-                                   const std::function<void()>& on_call, Timings& time) {
+// that of a run of its own, so that the two passes equal two runs. `first_pass`: how many steps the first had.
+Tensor Pipeline::Stages::draw_over(const Pack& pack, int64_t first_pass, const Tensor& latents, const MemoryPlan& plan,
+                                   bool full, const std::function<void()>& on_call, Timings& time) {
   const Request& r = *pack.front();
   TrajectoryKeeper nobody(nullptr);
   StageSet& nets = base.stages(full);
-  const Stretch stretch{nets, make_sampler(r, checkpoint), conditioning(base, pack, plan, full, time)};
+  const Stretch stretch{nets, make_sampler(r, checkpoint), texts(base, pack, plan, full, time, first_pass)};
   std::vector<RandomStream> streams = streams_of(pack);
   Beginning start;
   if (r.hires_upscaler == "latent") {
@@ -340,16 +340,17 @@ std::optional<double> Pipeline::seconds_of_call(const Request& r, int64_t pictur
     return std::nullopt;
   }
   Timings time;
-  Stretch stretch{s.base.own, make_sampler(r, s.checkpoint), s.conditioning(s.base, pack, plan, /*full=*/false, time)};
+  Stretch stretch{s.base.own, make_sampler(r, s.checkpoint), s.texts(s.base, pack, plan, /*full=*/false, time)};
   const UNet& unet = s.base.own.unet(&time.load);
-  const int64_t factor = s.checkpoint.vae.factor(), rows = stretch.conditioning.context.size(0);
+  const int64_t factor = s.checkpoint.vae.factor(), rows = stretch.texts.all.front().context.size(0);
   const Tensor x =
       at::zeros({rows, s.checkpoint.unet.in_channels, *r.height / factor, *r.width / factor},
                 at::TensorOptions().dtype(s.base.own.precision().unet).device(s.base.own.precision().device));
   const auto call = [&] {
     check_interrupted();
     const double start = now_seconds();
-    unet(x, stretch.sampler->steps().front().t, stretch.conditioning.context, stretch.conditioning.added).to(at::kCPU);
+    const Conditioning& told = stretch.texts.all.front();
+    unet(x, stretch.sampler->steps().front().t, told.context, told.added).to(at::kCPU);
     return now_seconds() - start;
   };
   call();

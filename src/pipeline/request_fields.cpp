@@ -306,11 +306,18 @@ const std::vector<RequestField>& request_fields() {
        .value_name = "auto|f32|f16|bf16",
        .help = "precision of the networks (default: auto; f32 is the one that equals diffusers')"},
       {.name = "prompt_syntax",
-       .flags = "",  // only raw exists: stored with the picture, no flag yet
+       .flags = "--prompt-syntax",
        .member = &Request::prompt_syntax,
-       .words = {"raw"},
-       .value_name = "raw",
-       .help = "how the prompt is read"},
+       .words = {"a1111", "raw"},
+       .value_name = "a1111|raw",
+       .help = "how prompts are read: (x:1.2), [a:b:0.5], BREAK, AND and <lora:...> as AUTOMATIC1111's users write "
+               "them, of any length; raw: as they stand, cut at 77 tokens, as diffusers does it (default: a1111)"},
+      {.name = "prompt_weighting",
+       .flags = "--prompt-weighting",
+       .member = &Request::prompt_weighting,
+       .words = {"a1111", "compel"},
+       .value_name = "a1111|compel",
+       .help = "whose arithmetic (x:1.2) follows (default: a1111)"},
   };
   return fields;
 }

@@ -5,6 +5,7 @@
 #include "pipeline/effects.h"
 #include "pipeline/picture_request.h"
 #include "pipeline/pixel_model.h"
+#include "pipeline/prompt_plan.h"
 #include "pipeline/stages.h"
 
 namespace easel {
@@ -192,6 +193,8 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   Faults faults;
   Request r = given;
   count_steps(r, faults);
+  fill(r.prompt_syntax, {"a1111"});
+  if (r.prompt_syntax == "a1111") fill(r.prompt_weighting, {"a1111"});
   IdleFields idle;
   find_idle_picture_fields(given, idle);
   settle(idle, r, faults, notes);
@@ -210,6 +213,7 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   idle.clear();
   find_idle_fields(given, r, c, sampler, idle);
   settle(idle, r, faults, notes);
+  plan_prompt(r, c, std::nullopt, faults);
   check_clip_skip(*r.clip_skip, c, faults);
   if (c.refiner) check_clip_skip(*r.clip_skip, *c.refiner, faults);
   if (!c.refiner) r.refiner_start.reset();  // refused above where it was given
@@ -222,7 +226,6 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   r.model = given.model.value_or(kBundledModel);
   r.device = precision.device_name();
   r.dtype = precision.dtype_name();
-  r.prompt_syntax = "raw";
   return r;
 }
 

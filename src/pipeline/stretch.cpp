@@ -4,43 +4,55 @@ namespace easel {
 
 namespace {
 
-Conditioning conditional_half(const Conditioning& both) {
-  const auto last = [](const Tensor& t) { return t.defined() ? t.chunk(2)[1] : t; };
-  Conditioning half{last(both.context), both.added};
-  half.added.text_embeds = last(both.added.text_embeds);
-  half.added.time_ids = last(both.added.time_ids);
-  return half;
-}
+// What the network is told at the step it is called for.
+using Telling = std::shared_ptr<Conditioning>;
 
-// The U-Net under one conditioning, with what it sees beside the noise; it outlives the network made of it.
-Network told(const UNet& unet, Conditioning conditioning, const Tensor& beside, at::ScalarType dtype) {
-  return [&unet, c = std::move(conditioning), beside, dtype](const Tensor& in, double t) {
+// The U-Net under one telling, with what it sees beside the noise; it outlives the network made of it.
+Network told(const UNet& unet, Telling now, const Tensor& beside, at::ScalarType dtype) {
+  return [&unet, now = std::move(now), beside, dtype](const Tensor& in, double t) {
     check_interrupted();
     const Tensor x = beside.defined() ? at::cat({in, beside.repeat({in.size(0) / beside.size(0), 1, 1, 1})}, 1) : in;
-    return unet(x.to(dtype), t, c.context, c.added).to(at::kFloat);
+    return unet(x.to(dtype), t, now->context, now->added).to(at::kFloat);
   };
 }
 
-Network guided(const Pack& pack, Network network) {
+// Sets the telling before each call.
+Denoiser over_steps(Denoiser denoise, Telling now, std::function<Conditioning(const Step&)> texts) {
+  return [denoise = std::move(denoise), now = std::move(now), texts = std::move(texts)](const Tensor& x,
+                                                                                        const Step& step) {
+    *now = texts(step);
+    return denoise(x, step);
+  };
+}
+
+Network guided(const Pack& pack, Network network, const TextSchedule& texts) {
   std::vector<double> scales, rescales;
   for (const Request* r : pack) {
     scales.push_back(*r->cfg_scale);
     rescales.push_back(r->cfg_rescale.value_or(0));
   }
-  return guide(std::move(network), std::move(scales), std::move(rescales));
+  return texts.is_composed() ? guide(std::move(network), std::move(scales), std::move(rescales), texts.weights)
+                             : guide(std::move(network), std::move(scales), std::move(rescales));
 }
 
+// It refers to the stretch.
 Denoiser denoiser_of(const Pack& pack, const Stretch& stretch, const UNet& unet, const Tensor& beside) {
   const Request& r = *pack.front();
-  const at::ScalarType dtype = stretch.nets.precision().unet;
+  const TextSchedule& texts = stretch.texts;
   const PredictionType prediction = stretch.sampler->prediction();
-  const Network network = told(unet, stretch.conditioning, beside, dtype);
-  if (!stretch.nets.checkpoint().is_guided(*r.cfg_scale)) return make_denoiser(network, prediction);
-  const Denoiser with_guidance = make_denoiser(guided(pack, network), prediction);
+  const auto now = std::make_shared<Conditioning>();
+  const Network network = told(unet, now, beside, stretch.nets.precision().unet);
+  const Network unguided = texts.is_composed() ? composed(network, texts.weights) : network;
+  const auto all = [&texts](const Step& step) { return texts.at(step); };
+  if (!stretch.nets.checkpoint().is_guided(*r.cfg_scale))
+    return over_steps(make_denoiser(unguided, prediction), now, all);
+  const Denoiser with_guidance = over_steps(make_denoiser(guided(pack, network, texts), prediction), now, all);
   const double from = r.cfg_start.value_or(0), to = r.cfg_end.value_or(1);
   if (from <= 0 && to >= 1) return with_guidance;
-  const Network plain = told(unet, conditional_half(stretch.conditioning), beside, dtype);
-  return guided_between(from, to, with_guidance, make_denoiser(plain, prediction));
+  const auto conditional = [&texts, pictures = static_cast<int64_t>(pack.size())](const Step& step) {
+    return conditional_rows(texts.at(step), pictures);
+  };
+  return guided_between(from, to, with_guidance, over_steps(make_denoiser(unguided, prediction), now, conditional));
 }
 
 // Noise of the pack's shape, each picture's from its own stream.

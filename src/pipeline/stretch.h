@@ -13,7 +13,7 @@ using Pack = std::vector<const Request*>;
 struct Stretch {
   StageSet& nets;
   std::unique_ptr<Sampler> sampler;
-  Conditioning conditioning;
+  TextSchedule texts;
   Step goal = {.t = 0, .alpha = 1, .sigma = 0};  // where its last step leads: the picture, or the next one's first step
 };
 

@@ -24,10 +24,13 @@ struct ClipLayer {
         heads(s.num_attention_heads),
         quick(s.hidden_act == "quick_gelu") {}
 
-  Tensor operator()(Tensor x) const {  // [B, T, hidden_size]
+  // x: [B, T, hidden_size]; mask: [B, 1, T, T] bool, undefined: causal. Padding is not masked: the reference pipelines
+  // pass no attention mask.
+  Tensor operator()(Tensor x, const Tensor& mask) const {
     const Tensor normed = layer_norm1(x);
-    // Causal, and padding is not masked: the reference pipelines pass no attention mask.
-    x = x + out_proj(attention(q_proj(normed), k_proj(normed), v_proj(normed), heads, AttentionMask::kCausal));
+    const Tensor q = q_proj(normed), k = k_proj(normed), v = v_proj(normed);
+    x = x +
+        out_proj(mask.defined() ? attention(q, k, v, heads, mask) : attention(q, k, v, heads, AttentionMask::kCausal));
     const Tensor inner = fc1(layer_norm2(x));
     return x + fc2(quick ? quick_gelu(inner) : at::gelu(inner));
   }
@@ -80,7 +83,26 @@ ClipTextEncoder::ClipTextEncoder(const Weights& w, const ClipTextSpec& spec)
 ClipTextEncoder::~ClipTextEncoder() = default;
 ClipTextEncoder::ClipTextEncoder(ClipTextEncoder&&) noexcept = default;
 
-EncodedText ClipTextEncoder::operator()(const Tensor& ids, int64_t clip_skip, StateNorm norm, int64_t eos_id) const {
+namespace {
+
+// Causal, and of the tokens before only those that are seen: [B, 1, T, T].
+Tensor causal_mask(const Tensor& seen) {
+  if (!seen.defined()) return {};
+  const int64_t length = seen.size(1);
+  const Tensor causal = at::ones({length, length}, seen.options()).tril();
+  return causal.logical_and(seen.view({-1, 1, 1, length}));
+}
+
+}  // namespace
+
+Tensor ClipTextEncoder::embedded(const Tensor& ids, const std::vector<TextExtras::Vectors>& vectors) const {
+  Tensor x = at::embedding(token_embedding_, ids);
+  for (const TextExtras::Vectors& at : vectors) x[at.row].narrow(0, at.position, at.vectors.size(0)).copy_(at.vectors);
+  return x + position_embedding_.narrow(0, 0, ids.size(1));
+}
+
+EncodedText ClipTextEncoder::operator()(const Tensor& ids, int64_t clip_skip, StateNorm norm, int64_t eos_id,
+                                        const TextExtras& extras) const {
   const int64_t count = spec_.num_hidden_layers;
   if (clip_skip < 1 || clip_skip > count)
     throw Error(ErrorKind::kUsage, "--clip-skip " + std::to_string(clip_skip) + ": this text encoder has layers 1 to " +
@@ -88,9 +110,10 @@ EncodedText ClipTextEncoder::operator()(const Tensor& ids, int64_t clip_skip, St
   const auto taken = static_cast<std::size_t>(count - clip_skip);
   const std::size_t needed = text_projection_.defined() ? layers_.size() : taken + 1;
   EncodedText text;
-  Tensor x = at::embedding(token_embedding_, ids) + position_embedding_.narrow(0, 0, ids.size(1));
+  Tensor x = embedded(ids, extras.vectors);
+  const Tensor mask = causal_mask(extras.seen);
   for (std::size_t i = 0; i < needed; ++i) {
-    x = layers_[i](x);
+    x = layers_[i](x, mask);
     if (i == taken) text.states = norm == StateNorm::kFinal ? normed(x) : x;
   }
   if (text_projection_.defined()) text.pooled = pooled(x, ids, eos_id);

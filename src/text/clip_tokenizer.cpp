@@ -158,7 +158,7 @@ struct ClipTokenizer::Impl {
   Vocabulary vocabulary;
   Bpe bpe;
   std::vector<Pattern> raw_patterns, normalized_patterns;
-  int64_t max_length, bos_id, eos_id, pad_id;
+  int64_t max_length, bos_id, eos_id, pad_id, comma_id;
 
   explicit Impl(TokenizerFiles files)
       : vocabulary(std::move(files.vocabulary)),
@@ -166,7 +166,8 @@ struct ClipTokenizer::Impl {
         max_length(files.max_length),
         bos_id(vocabulary.find(files.bos_token)),
         eos_id(vocabulary.find(files.eos_token)),
-        pad_id(vocabulary.find(files.pad_token)) {
+        pad_id(vocabulary.find(files.pad_token)),
+        comma_id(vocabulary.find(",</w>")) {
     const auto& added = files.added;
     for (auto token = added.begin(); token != added.end(); ++token) {
       const auto same = [&](const AddedToken& later) { return later.content == token->content; };
@@ -244,5 +245,14 @@ int64_t ClipTokenizer::bos_id() const { return impl_->bos_id; }
 int64_t ClipTokenizer::eos_id() const { return impl_->eos_id; }
 int64_t ClipTokenizer::pad_id() const { return impl_->pad_id; }
 int64_t ClipTokenizer::vocab_size() const { return impl_->vocabulary.id_end(); }
+
+ChunkRules ClipTokenizer::chunk_rules() const {
+  return {[this](std::string_view text) { return encode(text); },
+          max_length(),
+          bos_id(),
+          eos_id(),
+          pad_id(),
+          impl_->comma_id};
+}
 
 }  // namespace easel

@@ -111,7 +111,7 @@ XlmRobertaEncoder::XlmRobertaEncoder(const Weights& w, const XlmRobertaSpec& spe
 XlmRobertaEncoder::~XlmRobertaEncoder() = default;
 XlmRobertaEncoder::XlmRobertaEncoder(XlmRobertaEncoder&&) noexcept = default;
 
-Tensor XlmRobertaEncoder::operator()(const Tensor& ids) const {
+Tensor XlmRobertaEncoder::operator()(const Tensor& ids, const Tensor& seen) const {
   const auto normed = [&](const Tensor& x, const std::vector<Tensor>& norm) {
     return at::layer_norm(x, {spec_.hidden_size}, norm[0], norm[1], spec_.layer_norm_eps);
   };
@@ -123,6 +123,7 @@ Tensor XlmRobertaEncoder::operator()(const Tensor& ids) const {
   x = normed(x, norm_);
   std::optional<Tensor> mask;
   if (spec_.use_attention_mask) mask = is_text.unsqueeze(1).unsqueeze(1);
+  if (seen.defined()) mask = mask ? mask->logical_and(seen.unsqueeze(1).unsqueeze(1)) : seen.unsqueeze(1).unsqueeze(1);
   for (const XlmRobertaLayer& layer : layers_) x = layer(x, mask);
   if (spec_.has_pre_transformation) x = normed(x, pre_norm_);
   return at::linear(x, transformation_[0], transformation_[1]);

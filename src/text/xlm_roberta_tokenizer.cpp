@@ -105,4 +105,14 @@ int64_t XlmRobertaTokenizer::max_length() const { return impl_->max_length; }
 int64_t XlmRobertaTokenizer::pad_id() const { return kPad; }
 int64_t XlmRobertaTokenizer::vocab_size() const { return impl_->pieces.GetPieceSize() + kOffset + 1; }
 
+ChunkRules XlmRobertaTokenizer::chunk_rules() const {
+  const int comma = impl_->pieces.PieceToId(",");
+  return {[this](std::string_view text) { return encode(text); },
+          max_length(),
+          kBos,
+          kEos,
+          kPad,
+          comma > 0 ? comma + kOffset : -1};
+}
+
 }  // namespace easel

@@ -162,7 +162,8 @@ TEST_F(Usage, DryRunResolvesEverything) {
   EXPECT_EQ(requests[3], json::parse(R"({"prompt": "b", "negative_prompt": "", "width": 64, "height": 128,
       "seed": 18446744073709551615, "steps": 20, "cfg_scale": 3.0, "cfg_rescale": 0.0, "cfg_start": 0.0,
       "cfg_end": 1.0, "sampler": "euler_a", "scheduler": "model", "eta": 1.0, "prediction": "v",
-      "clip_skip": 1, "model": "easel-tiny", "device": "cpu", "dtype": "f32", "prompt_syntax": "raw"})"));
+      "clip_skip": 1, "model": "easel-tiny", "device": "cpu", "dtype": "f32", "prompt_syntax": "a1111",
+      "prompt_weighting": "a1111"})"));
   for (const auto& [name, value] : requests[0].items()) EXPECT_NE(find_request_field(name), nullptr) << name;
   EXPECT_EQ(files(), Words{});
 }

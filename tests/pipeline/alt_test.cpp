@@ -23,6 +23,7 @@ TEST(AltDiffusion, PicturesEqualTheReference) {
     Pipeline pipeline(open_checkpoint(alt_folder(tiny, golden.at("model"))), f32);
     EXPECT_EQ(pipeline.checkpoint().family->name, "alt");
     Request request;
+    request.prompt_syntax = "raw";
     Faults faults;
     for (const char* field : {"prompt", "negative_prompt", "width", "height", "steps", "cfg_scale", "sampler", "seed"})
       set_from_json(request, *find_request_field(field), golden.at(field), field, faults);

@@ -250,7 +250,8 @@ TEST(Resolve, FillsEveryField) {
   EXPECT_EQ(to_json(r).dump(),
             R"({"prompt":"a","width":128,"height":128,"seed":1,"steps":20,"cfg_scale":7.5,"cfg_rescale":0.0,)"
             R"("cfg_start":0.0,"cfg_end":1.0,"sampler":"pndm","scheduler":"model","prediction":"eps",)"
-            R"("clip_skip":1,"model":"easel-tiny","device":"cpu","dtype":"f32","prompt_syntax":"raw"})");
+            R"("clip_skip":1,"model":"easel-tiny","device":"cpu","dtype":"f32","prompt_syntax":"a1111",)"
+            R"("prompt_weighting":"a1111"})");
   EXPECT_EQ(*resolved(tiny.folder("sd1"), [](Request& q) { q.sampler = "DDIM"; }).eta, 0.0);
   EXPECT_EQ(*resolved(tiny.folder("sd1-odd"), [](Request&) {}).width, 40);  // sample_size [12, 20], factor 2
   EXPECT_EQ(*resolved(tiny.folder("sd1-odd"), [](Request&) {}).height, 24);

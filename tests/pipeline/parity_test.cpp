@@ -20,6 +20,7 @@ Request request_of(const json& golden) {
     if (!unused && !kOthers.contains(name)) set_from_json(r, *find_request_field(name), value, name, faults);
   }
   faults.raise_if_any(ErrorKind::kUsage);
+  r.prompt_syntax = "raw";  // diffusers'
   return r;
 }
 

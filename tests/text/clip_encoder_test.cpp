@@ -1,5 +1,4 @@
-#include "easel/text.h"
-#include "support/golden.h"
+#include "text/encoders.h"
 
 namespace easel {
 namespace {
@@ -22,16 +21,6 @@ TEST(ClipTextEncoder, EqualsTheReference) {
       expect_stage(what + " clip skip 2", states(2), load("skip2"));
     }
   }
-}
-
-ClipTextEncoder family_encoder(const std::string& model, const std::string& part) {
-  const ClipTextSpec spec = ClipTextSpec::from_json(config(model, part), model);
-  const Weights shapes(nullptr, at::kMeta, at::kFloat);
-  ClipTextEncoder(shapes, spec);
-  std::vector<std::pair<std::string, Tensor>> tensors;
-  for (const auto& [name, shape] : shapes.binding().asked)
-    tensors.emplace_back(name, random_weight(part + "/" + published_key(part, name), shape, 0));
-  return ClipTextEncoder(Weights(tensor_source(tensors, part), at::kCPU, at::kFloat), spec);
 }
 
 // Stable Diffusion 2.x's and both of XL's: the layer before the last, as it is; the pooled text.
