@@ -274,14 +274,37 @@ TEST_F(Process, TokensOfThePublishedVocabulary) {
 TEST_F(Process, TokensTellWhatIsCut) {
   std::string prompt;
   for (int i = 0; i < 80; ++i) prompt += i == 79 ? "zebra" : "fox ";
-  const Result r = run({"tokens", prompt, "--json"});
+  const Result r = run({"tokens", prompt, "--json", "--prompt-syntax", "raw"});
   const json line = json::parse(r.out);
   EXPECT_EQ(line.at("ids").size(), 77u);
   EXPECT_EQ(line.at("ids").back(), 49407);
   EXPECT_EQ(line.at("cut_length"), 5);
   expect_words(line.at("cut").get<std::string>(), {"fox", "zebra"});
-  expect_words(run({"tokens", prompt}).out, {"77 of 77", "not seen by the model, the last 5:", "zebra"});
+  expect_words(run({"tokens", prompt, "--prompt-syntax=raw"}).out,
+               {"77 of 77", "not seen by the model, the last 5:", "zebra"});
   EXPECT_EQ(json::parse(run({"tokens", "", "--json"}).out).at("ids"), (json{49406, 49407})) << "an empty prompt is one";
+}
+
+TEST_F(Process, TokensOfThePromptLanguage) {
+  const std::string prompt = "a (red:1.5) [cat:dog:0.25] AND ((snow, <lora:ink:0.7> BREAK xylophonist :0.5";
+  std::vector<json> lines;
+  for (const std::string& line : lines_of(run({"tokens", prompt, "--json", "--steps", "8"}).out))
+    lines.push_back(json::parse(line));
+  ASSERT_EQ(lines.size(), 4u) << "two texts of the first part, two chunks of the second";
+  EXPECT_EQ(lines[0].at("up_to_step"), 2);
+  EXPECT_EQ(lines[0].at("text"), "a (red:1.5) cat");
+  EXPECT_EQ(lines[0].at("weights"), (json{1.0, 1.0, 1.5, 1.0, 1.0}));
+  EXPECT_EQ(lines[1].at("up_to_step"), 8);
+  EXPECT_EQ(lines[2].at("up_to_step"), nullptr);
+  EXPECT_EQ(lines[3].at("part"), 1);
+  EXPECT_EQ(lines[3].at("part_weight"), 0.5);
+  EXPECT_EQ(lines[3].at("chunk"), 1);
+  EXPECT_EQ(lines[0].at("loras"), (json{{{"name", "ink"}, {"text_encoder", 0.7}, {"unet", 0.7}}}));
+  EXPECT_EQ(lines[0].at("in_pieces"), json{"xylophonist"});
+  EXPECT_EQ(lines[0].at("notes"), json{"2 brackets are not closed: the weight goes on to the end"});
+  expect_words(run({"tokens", prompt}).out,
+               {"text_encoder, part 1 of 2 (weight 1), up to step 5 \"a (red:1.5) cat\": 5 of 77 tokens", "WEIGHT",
+                "part 2 of 2", "chunk 2 of 2", "LoRA ink: text encoder 0.7, U-Net 0.7", "note: 2 brackets"});
 }
 
 TEST_F(Process, TokensRefuse) {

@@ -2,6 +2,8 @@
 // scripts/golden/prompt_golden.py, down to the embeddings.
 #include "easel/prompt.h"
 
+#include <cmath>
+
 #include "text/encoders.h"
 
 namespace easel {
@@ -174,7 +176,7 @@ Tensor sampled(const Tensor& states) {
   return states.flatten().slice(0, 0, std::nullopt, kStride);
 }
 
-double larger(double a, double b) { return a >= b ? a : b; }  // NaN is kept
+double larger(double a, double b) { return std::isnan(a) || a >= b ? a : b; }  // NaN is kept
 
 // The largest difference of embeddings, relative to the largest value.
 constexpr double kTolerance = 1e-5;
@@ -204,8 +206,7 @@ TEST(Prompts, EqualTheReferences) {
     }
     const EncodedText own = model.embeddings(chunks, PromptWeighting::kA1111);
     a1111 = larger(a1111, relative_difference(sampled(own.states), golden->load(key + "a1111")));
-    if (own.pooled.defined())
-      pooled = larger(pooled, relative_difference(own.pooled[0], golden->load(key + "pooled")));
+    if (own.pooled.defined()) pooled = larger(pooled, relative_difference(own.pooled[0], golden->load(key + "pooled")));
     if (!prompts[i].at("compel").get<bool>()) continue;
     ++by_compel;
     const Tensor states = model.embeddings(chunks, PromptWeighting::kCompel).states;
