@@ -2,6 +2,7 @@
 // family.
 #pragma once
 
+#include <mutex>
 #include <variant>
 
 #include "easel/diffusion.h"
@@ -43,6 +44,7 @@ struct Request {
   std::optional<std::string> dtype;                                 // auto, f32, f16, bf16
   std::optional<std::string> prompt_syntax;                         // raw, a1111; in a stored request unset is raw
   std::optional<std::string> prompt_weighting;                      // a1111, compel
+  std::optional<std::string> embd_dir;                              // folder of textual inversions
 
   // A picture to begin with, and what is kept of it.
   std::optional<std::string> init_img, mask;  // files
@@ -147,6 +149,13 @@ struct MultilingualPart {
 
 struct PixelModel;  // src/pipeline/pixel_model.h
 
+// Folders of textual inversions that were looked into.
+class EmbeddingFolder;  // src/pipeline/embeddings.h
+struct OpenEmbeddings {
+  std::mutex opening;
+  std::map<std::string, std::shared_ptr<EmbeddingFolder>> folders;
+};
+
 // A VAE in place of the checkpoint's own: a diffusers part folder, or one part of a file.
 struct OtherVae {
   std::filesystem::path path;  // as given
@@ -174,6 +183,7 @@ struct Checkpoint {
   FileIdentity identity;                   // of the single file
   std::optional<OtherVae> other_vae;
   std::shared_ptr<const Checkpoint> refiner;
+  std::shared_ptr<OpenEmbeddings> embeddings = std::make_shared<OpenEmbeddings>();  // shared by copies
 
   int64_t native_width() const { return unet.sample_width * vae.factor(); }
   int64_t native_height() const { return unet.sample_height * vae.factor(); }

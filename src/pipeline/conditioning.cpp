@@ -1,5 +1,7 @@
 #include "pipeline/conditioning.h"
 
+#include "pipeline/embeddings.h"
+
 namespace easel {
 
 namespace {
@@ -37,9 +39,16 @@ std::shared_ptr<const XlmRobertaTokenizer> checked(const std::optional<Multiling
 // before.
 class TextStage {
  public:
-  TextStage(const PromptPlan& plan, const Tokenizers& tokenizers, StageSet& nets, CutWarnings& cuts,
-            const std::function<void()>& make_room, Timings& time)
-      : plan_(plan), tokenizers_(tokenizers), nets_(nets), cuts_(cuts), make_room_(make_room), time_(time) {}
+  TextStage(const Request& request, const PromptPlan& plan, const Tokenizers& tokenizers, StageSet& nets,
+            CutWarnings& cuts, const std::function<void()>& make_room, Timings& time)
+      : plan_(plan),
+        embedding_folder_(request.embd_dir.value_or("")),
+        embeddings_(embeddings_of(request, nets.checkpoint())),
+        tokenizers_(tokenizers),
+        nets_(nets),
+        cuts_(cuts),
+        make_room_(make_room),
+        time_(time) {}
 
   // The encoders' states side by side, filled up to so many chunks; the second one's pooled text.
   EncodedText encode(const Texts& texts, int64_t clip_skip, int64_t chunks) {
@@ -77,7 +86,7 @@ class TextStage {
   EncodedText remembered(Part part, const std::string& text, int64_t layer) {
     constexpr std::size_t kRemembered = 64;
     const std::string read_as = plan_.raw ? "raw" : plan_.weighting == PromptWeighting::kCompel ? "compel" : "a1111";
-    const auto key = std::tuple(part, read_as + " " + text, layer);
+    const auto key = std::tuple(part, read_as + " " + embedding_folder_ + "\n" + text, layer);
     if (const auto found = nets_.encoded.find(key); found != nets_.encoded.end()) return found->second;
     EncodedText encoded = plan_.raw ? encode_raw(part, text, layer) : encode_chunks(part, text, layer);
     const at::ScalarType dtype = nets_.precision().unet;
@@ -97,11 +106,18 @@ class TextStage {
 
   EncodedText encode_chunks(Part part, const std::string& text, int64_t layer) {
     const ChunkRules rules = rules_of(part);
+    const std::vector<WeightedText> texts = weighted_texts(text);
+    const FoundWords found = embeddings_ ? embeddings_->words_in(texts, part) : FoundWords();
     const auto encode = [&](const PromptChunk& chunk, const Tensor& seen) {
-      return run(part, chunk.ids, layer, {{}, seen});
+      TextExtras extras{.vectors = {}, .seen = seen};
+      for (const PromptChunk::Place& place : chunk.words) {
+        const TextualInversion& word = *found.files[place.word];
+        extras.vectors.push_back({0, place.position, part == Part::kTextEncoder2 ? word.second : word.first});
+      }
+      return run(part, chunk.ids, layer, extras);
     };
-    const auto empty = [&] { return encode(chunks_of(rules, {{}}).front(), {}).states; };
-    return encode_weighted(chunks_of(rules, weighted_texts(text)), plan_.weighting, encode, empty);
+    const auto empty = [&] { return run(part, chunks_of(rules, {{}}).front().ids, layer, {}).states; };
+    return encode_weighted(chunks_of(rules, texts, found.words), plan_.weighting, encode, empty);
   }
 
   EncodedText run(Part part, const std::vector<int64_t>& tokens, int64_t layer, TextExtras extras) {
@@ -127,6 +143,8 @@ class TextStage {
   }
 
   const PromptPlan& plan_;
+  std::string embedding_folder_;
+  std::shared_ptr<EmbeddingFolder> embeddings_;
   const Tokenizers& tokenizers_;
   StageSet& nets_;
   CutWarnings& cuts_;
@@ -248,8 +266,8 @@ TextSchedule condition(const std::vector<const Request*>& pack, std::optional<in
   for (const Request* r : pack) plans.push_back(plan_prompt(*r, c, first_pass));
   std::vector<PictureTexts> pictures;
   for (std::size_t i = 0; i < pack.size(); ++i)
-    pictures.emplace_back(*pack[i], plans[i], chunks, TextStage(plans[i], tokenizers, nets, cuts, make_room, time),
-                          nets);
+    pictures.emplace_back(*pack[i], plans[i], chunks,
+                          TextStage(*pack[i], plans[i], tokenizers, nets, cuts, make_room, time), nets);
 
   TextSchedule schedule{.steps = plans.front()};
   for (const PromptPlan& plan : plans) {

@@ -21,6 +21,7 @@ bool is_own(const std::string& field) {
                                              "negative_aesthetic_score",
                                              "prompt_syntax",
                                              "prompt_weighting",
+                                             "embd_dir",
                                              "init_img",
                                              "mask",
                                              "resize",

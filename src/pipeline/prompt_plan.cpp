@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "pipeline/embeddings.h"
+
 namespace easel {
 
 namespace {
@@ -59,21 +61,31 @@ class Planner {
   Faults& faults_;
 };
 
-template <class Tokenizer>
-std::size_t chunk_count(const Tokenizer& tokenizer, const std::vector<ScheduledText>& schedule) {
-  std::size_t most = 1;
-  for (const ScheduledText& entry : schedule)
-    most = std::max(most, chunks_of(tokenizer.chunk_rules(), weighted_texts(entry.text)).size());
-  return most;
-}
+class ChunkCounter {
+ public:
+  ChunkCounter(const Request& r, const Checkpoint& c) : c_(c), embeddings_(embeddings_of(r, c)) {}
 
-std::size_t chunk_count(const PromptPart& part, const Checkpoint& c) {
-  std::size_t most = 1;
-  if (c.multilingual) return chunk_count(*c.multilingual->tokenizer(), part.first);
-  if (c.text_encoder) most = chunk_count(*c.text_encoder->tokenizer(), part.first);
-  if (c.text_encoder_2) most = std::max(most, chunk_count(*c.text_encoder_2->tokenizer(), part.second));
-  return most;
-}
+  std::size_t most() const { return most_; }
+
+  void look_at(const PromptPart& part) {
+    if (c_.multilingual) return look_at(c_.multilingual->tokenizer()->chunk_rules(), Part::kTextEncoder, part.first);
+    if (c_.text_encoder) look_at(c_.text_encoder->tokenizer()->chunk_rules(), Part::kTextEncoder, part.first);
+    if (c_.text_encoder_2) look_at(c_.text_encoder_2->tokenizer()->chunk_rules(), Part::kTextEncoder2, part.second);
+  }
+
+ private:
+  void look_at(const ChunkRules& rules, Part part, const std::vector<ScheduledText>& schedule) {
+    for (const ScheduledText& entry : schedule) {
+      const std::vector<WeightedText> texts = weighted_texts(entry.text);
+      const FoundWords found = embeddings_ ? embeddings_->words_in(texts, part) : FoundWords();
+      most_ = std::max(most_, chunks_of(rules, texts, found.words).size());
+    }
+  }
+
+  const Checkpoint& c_;
+  std::shared_ptr<EmbeddingFolder> embeddings_;
+  std::size_t most_ = 1;
+};
 
 }  // namespace
 
@@ -116,10 +128,10 @@ PromptShape prompt_shape(const Request& r, const Checkpoint& c) {
   const PromptPlan plan = plan_prompt(r, c);
   PromptShape shape{static_cast<int64_t>(plan.parts.size()), 1};
   if (plan.raw) return shape;
-  std::size_t chunks = 1;
-  for (const PromptPart& part : plan.parts) chunks = std::max(chunks, chunk_count(part, c));
-  if (c.is_guided(*r.cfg_scale)) chunks = std::max(chunks, chunk_count(plan.negative, c));
-  shape.chunks = static_cast<int64_t>(chunks);
+  ChunkCounter chunks(r, c);
+  for (const PromptPart& part : plan.parts) chunks.look_at(part);
+  if (c.is_guided(*r.cfg_scale)) chunks.look_at(plan.negative);
+  shape.chunks = static_cast<int64_t>(chunks.most());
   return shape;
 }
 

@@ -318,6 +318,12 @@ const std::vector<RequestField>& request_fields() {
        .words = {"a1111", "compel"},
        .value_name = "a1111|compel",
        .help = "whose arithmetic (x:1.2) follows (default: a1111)"},
+      {.name = "embd_dir",
+       .flags = "--embd-dir",
+       .member = &Request::embd_dir,
+       .is_path = true,
+       .value_name = "FOLDER",
+       .help = "textual inversions: a file's name, without extension, in a prompt stands for what it has learned"},
   };
   return fields;
 }

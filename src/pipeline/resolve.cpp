@@ -223,6 +223,8 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   if (const auto second = second_pass(r)) collect_usage_faults(faults, [&] { make_sampler(*second, c); });
   faults.raise_if_any(ErrorKind::kUsage);
 
+  if (r.embd_dir) prompt_shape(r, c);  // reads the files that its prompts name
+
   r.model = given.model.value_or(kBundledModel);
   r.device = precision.device_name();
   r.dtype = precision.dtype_name();

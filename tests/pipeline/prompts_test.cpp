@@ -48,27 +48,52 @@ class PromptPictures : public ::testing::Test {
   std::map<std::string, std::unique_ptr<Pipeline>> pipelines_;
 };
 
+Image image_of(const Tensor& stored) {
+  const Tensor pixels = stored.contiguous();
+  Image image;
+  image.height = static_cast<int>(pixels.size(0)), image.width = static_cast<int>(pixels.size(1));
+  image.pixels.assign(pixels.data_ptr<uint8_t>(), pixels.data_ptr<uint8_t>() + pixels.numel());
+  return image;
+}
+
+Request request_of(const json& golden) {
+  Request r;
+  Faults faults;
+  for (const auto& [field, value] : golden.items()) {
+    if (field != "name" && field != "model") set_from_json(r, *find_request_field(field), value, field, faults);
+  }
+  faults.raise_if_any(ErrorKind::kUsage);
+  return r;
+}
+
 TEST_F(PromptPictures, EqualTheReference) {
   const SourcePtr pictures = open_safetensors(data("golden/prompts.pictures.safetensors"));
   for (const json& golden : read(data("golden/prompts.pictures.json"))) {
     const std::string name = golden.at("name"), model = golden.at("model");
     SCOPED_TRACE(name);
-    Request r;
-    Faults faults;
-    for (const auto& [field, value] : golden.items()) {
-      if (field != "name" && field != "model") set_from_json(r, *find_request_field(field), value, field, faults);
-    }
-    ASSERT_TRUE(faults.empty());
-    const Picture picture = pipeline(model).generate(resolved(r, model));
-    Image want;
-    const Tensor pixels = pictures->load(name).contiguous();
-    want.height = static_cast<int>(pixels.size(0)), want.width = static_cast<int>(pixels.size(1));
-    want.pixels.assign(pixels.data_ptr<uint8_t>(), pixels.data_ptr<uint8_t>() + pixels.numel());
+    const Picture picture = pipeline(model).generate(resolved(request_of(golden), model));
     const double latent = relative_difference(picture.latent, pictures->load(name + ".latents"));
-    const int largest = largest_difference(picture.image, want);
+    const int largest = largest_difference(picture.image, image_of(pictures->load(name)));
     std::cout << name << ": latent " << latent << ", largest " << largest << "/255\n";
     EXPECT_LE(latent, 1e-4);
     EXPECT_LE(largest, 1);
+  }
+}
+
+// Textual inversions, by diffusers' load_textual_inversion (scripts/golden/textual_inversion_golden.py).
+TEST_F(PromptPictures, LearnedWordsEqualTheReference) {
+  const SourcePtr pictures = open_safetensors(data("golden/embeddings.pictures.safetensors"));
+  for (const json& golden : read(data("golden/embeddings.json"))) {
+    const std::string name = golden.at("name"), model = golden.at("model");
+    SCOPED_TRACE(name);
+    Request r = request_of(golden);
+    const Image without = draw(r, model);
+    r.embd_dir = data("embeddings/" + model);
+    const Image want = image_of(pictures->load(name)), got = draw(r, model);
+    std::cout << name << ": largest " << largest_difference(got, want) << "/255, without the files "
+              << largest_difference(without, want) << "/255\n";
+    EXPECT_LE(largest_difference(got, want), 1);
+    EXPECT_GT(largest_difference(without, want), 4) << "the words are read";
   }
 }
 
@@ -174,6 +199,13 @@ TEST_F(PromptPictures, FaultsAreNamed) {
   fault(
       {"--prompt-2 has 1 parts joined by AND, the prompt 2"},
       [](Request& r) { r.prompt = "a AND b", r.prompt_2 = "c"; }, "sdxl");
+  fault({"--embd-dir has no effect with --prompt-syntax raw"},
+        [](Request& r) { r.prompt_syntax = "raw", r.embd_dir = data("embeddings/sd1"); });
+  Request other = request("a duskxl fox");
+  other.embd_dir = data("embeddings/sdxl");
+  expect_fault({"duskxl.safetensors", "for Stable Diffusion XL"}, [&] { resolved(other); });
+  other.prompt = "a fox";
+  EXPECT_NO_THROW(resolved(other)) << "files that no prompt names are not read";
   fault({"--prompt-weighting has no effect with --prompt-syntax raw"},
         [](Request& r) { r.prompt_syntax = "raw", r.prompt_weighting = "compel"; });
 }
