@@ -7,6 +7,7 @@
 
 #include "easel/diffusion.h"
 #include "easel/image.h"
+#include "easel/lora.h"
 #include "easel/runtime.h"
 #include "easel/text.h"
 #include "easel/unet.h"
@@ -45,6 +46,9 @@ struct Request {
   std::optional<std::string> prompt_syntax;                         // raw, a1111; in a stored request unset is raw
   std::optional<std::string> prompt_weighting;                      // a1111, compel
   std::optional<std::string> embd_dir;                              // folder of textual inversions
+  std::optional<std::vector<std::string>> lora;                     // "FILE[:w[:te]]"
+  std::optional<std::string> lora_dir;                              // folder of <lora:name:w>
+  std::optional<bool> lora_partial;                                 // leave out what the model has no place for
 
   // A picture to begin with, and what is kept of it.
   std::optional<std::string> init_img, mask;  // files
@@ -149,11 +153,14 @@ struct MultilingualPart {
 
 struct PixelModel;  // src/pipeline/pixel_model.h
 
-// Folders of textual inversions that were looked into.
 class EmbeddingFolder;  // src/pipeline/embeddings.h
-struct OpenEmbeddings {
+
+// Adapters that were opened for a checkpoint.
+struct OpenAdapters {
   std::mutex opening;
-  std::map<std::string, std::shared_ptr<EmbeddingFolder>> folders;
+  std::map<std::string, std::shared_ptr<EmbeddingFolder>> embeddings;  // by folder
+  std::vector<LoraTarget> targets;                                     // once a LoRA was opened
+  std::vector<std::pair<std::shared_ptr<const Lora>, bool>> loras;     // and whether partially; the last few
 };
 
 // A VAE in place of the checkpoint's own: a diffusers part folder, or one part of a file.
@@ -183,7 +190,7 @@ struct Checkpoint {
   FileIdentity identity;                   // of the single file
   std::optional<OtherVae> other_vae;
   std::shared_ptr<const Checkpoint> refiner;
-  std::shared_ptr<OpenEmbeddings> embeddings = std::make_shared<OpenEmbeddings>();  // shared by copies
+  std::shared_ptr<OpenAdapters> adapters = std::make_shared<OpenAdapters>();  // shared by copies
 
   int64_t native_width() const { return unet.sample_width * vae.factor(); }
   int64_t native_height() const { return unet.sample_height * vae.factor(); }
@@ -238,9 +245,11 @@ std::filesystem::path find_model(const std::string& model);
 // "path, hash" lines. Cached by path, size and modification time. 64 hex digits.
 struct ModelHashes {
   std::string model;
-  std::string vae, refiner;  // of --vae and --refiner; empty where there is none
+  std::string vae, refiner;                       // of --vae and --refiner; empty where there is none
+  std::map<std::string, std::string> loras = {};  // of a request's, by file name without extension
 };
-ModelHashes model_hashes(const Checkpoint& checkpoint, bool prefer_half);
+ModelHashes model_hashes(const Checkpoint& checkpoint, bool prefer_half);  // without `loras`
+std::map<std::string, std::string> lora_hashes(const Request& resolved);
 
 // ---- resolving ----------------------------------------------------------------------------------------------------
 

@@ -68,8 +68,9 @@ const char* group_of(const RequestField& field) {
   const auto is_one_of = [&](std::initializer_list<const char*> names) {
     return std::find(names.begin(), names.end(), name) != names.end();
   };
-  if (name.find("prompt") != std::string::npos) return kPromptGroup;
-  if (is_one_of({"model", "vae", "refiner", "refiner_start", "device", "dtype"})) return kModelGroup;
+  if (name.find("prompt") != std::string::npos || name == "embd_dir") return kPromptGroup;
+  if (is_one_of({"model", "vae", "refiner", "refiner_start", "lora", "lora_dir", "lora_partial", "device", "dtype"}))
+    return kModelGroup;
   if (is_one_of({"original_size", "crop", "target_size", "aesthetic_score", "negative_aesthetic_score"}))
     return kSdxlGroup;
   if (is_one_of({"init_img", "strength", "resize", "mask", "invert_mask", "mask_blur", "inpaint_full_res",

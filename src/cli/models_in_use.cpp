@@ -8,13 +8,16 @@ std::string key_of_models(const Request& r) {
   return json({r.model.value_or(kBundledModel), r.vae.value_or(""), r.refiner.value_or("")}).dump();
 }
 
+std::string changed(const std::string& what, const std::string& now, const std::string& then) {
+  constexpr std::size_t kShown = 10;  // as in A1111's "Model hash"
+  return "the " + what + " is another one: hash " + (now.empty() ? "none" : now.substr(0, kShown)) + ", recorded " +
+         then.substr(0, kShown);
+}
+
 std::vector<std::string> differences_of(const ModelHashes& recorded, const ModelHashes& here) {
   std::vector<std::string> all;
   const auto look = [&](const char* what, const std::string& then, const std::string& now) {
-    constexpr std::size_t kShown = 10;  // as in A1111's "Model hash"
-    if (!then.empty() && then != now)
-      all.push_back(std::string("the ") + what + " is another one: hash " +
-                    (now.empty() ? "none" : now.substr(0, kShown)) + ", recorded " + then.substr(0, kShown));
+    if (!then.empty() && then != now) all.push_back(changed(what, now, then));
   };
   look("model", recorded.model, here.model);
   look("VAE", recorded.vae, here.vae);
@@ -68,9 +71,14 @@ Pipeline& ModelsInUse::pipeline(const Request& r) {
   return *pipeline_;
 }
 
-std::vector<std::string> ModelsInUse::differences(const ModelHashes& recorded) {
+std::vector<std::string> ModelsInUse::differences(const ModelHashes& recorded, const Request& resolved) {
   std::vector<std::string> all = differences_of(recorded, hashes());
   if (!all.empty() && are_recorded(recorded, pipeline_->checkpoint())) all.clear();
+  const std::map<std::string, std::string> loras = lora_hashes(resolved);
+  for (const auto& [name, hash] : recorded.loras) {
+    const auto here = loras.find(name);
+    if (here != loras.end() && here->second != hash) all.push_back(changed("LoRA " + name, here->second, hash));
+  }
   return all;
 }
 

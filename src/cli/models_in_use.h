@@ -22,9 +22,9 @@ class ModelsInUse {
   Pipeline& pipeline(const Request& resolved);
   // Of the pipeline's models. Waits.
   const ModelHashes& hashes() { return hashes_.get(); }
-  // The models of the pipeline that are not the recorded ones: "the model is another one: hash 0123…, recorded 4567…".
-  // Waits.
-  std::vector<std::string> differences(const ModelHashes& recorded);
+  // The models of the pipeline and the LoRAs of the request that are not the recorded ones: "the model is another one:
+  // hash 0123…, recorded 4567…". Waits.
+  std::vector<std::string> differences(const ModelHashes& recorded, const Request& resolved);
 
  private:
   std::map<std::string, Checkpoint> checkpoints_;

@@ -67,10 +67,13 @@ class Reader {
       text(name, value, recorded_.hashes.vae);
     } else if (name == "refiner_hash") {
       text(name, value, recorded_.hashes.refiner);
+    } else if (name == "lora_hashes" && value.is_object()) {
+      for (const auto& [lora, hash] : value.items())
+        text("hash of the LoRA " + lora.substr(0, 60), hash, recorded_.hashes.loras[lora]);
     } else if (name == "versions" && value.is_object()) {
       for (const auto& [program, version] : value.items())
         text("version of " + program.substr(0, 60), version, recorded_.versions[program]);
-    } else if (name == "versions") {
+    } else if (name == "versions" || name == "lora_hashes") {
       faults_.add(place_ + name + " " + shown(value) + ": expected an object");
     } else if (++unknown_ <= kMostNames) {
       names_.push_back(name.substr(0, 60));

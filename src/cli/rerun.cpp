@@ -132,7 +132,7 @@ class Rerun {
   // Another model was asked for, or the recorded one is no longer what it was.
   void tell_other_models(const Redraw& redraw) {
     if (options_.given.model || options_.given.vae || options_.given.refiner) return;
-    for (const std::string& difference : models_.differences(redraw.recorded.hashes)) {
+    for (const std::string& difference : models_.differences(redraw.recorded.hashes, redraw.request)) {
       if (told_.insert(*redraw.request.model + difference).second)
         log::warn(redraw.recorded.file.string() + ": " + difference + "; the picture may differ");
     }

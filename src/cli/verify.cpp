@@ -154,7 +154,7 @@ class Verification {
   void judge(const Redrawn& drawn, Progress& progress) {
     const Recorded& recorded = redraws_[drawn.index].recorded;
     const Verdict verdict =
-        verdict_on(drawn.picture.image, read_png(recorded.file), models_.differences(recorded.hashes));
+        verdict_on(drawn.picture.image, read_png(recorded.file), models_.differences(recorded.hashes, drawn.request));
     const bool is_met = verdict.word == "same" || (verdict.word == "close" && !options_.strict);
     unmet_ += !is_met;
     progress.finish_picture(static_cast<int64_t>(drawn.index), recorded.file.string(), *drawn.request.seed);

@@ -15,10 +15,10 @@ struct Conditioning {
 
 // What N pictures are told over the steps of a run.
 struct TextSchedule {
-  std::vector<Conditioning> all = {};        // each different one once
+  std::vector<Conditioning> all = {};             // each different one once
   std::vector<std::size_t> of_step = {};          // which of them, by the steps that are drawn
   std::vector<std::vector<double>> weights = {};  // of the K conditions of each picture
-  PromptPlan steps;                          // whose step_of() counts them
+  PromptPlan steps;                               // whose step_of() counts them
 
   const Conditioning& at(const Step& step) const;
   bool is_composed() const { return weights.front().size() > 1; }

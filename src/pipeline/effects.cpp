@@ -39,6 +39,8 @@ class Effects {
 
   void texts() {
     none(given_.prompt_weighting && filled_.prompt_syntax == "raw", "prompt_weighting", " with --prompt-syntax raw");
+    none(given_.lora_dir && filled_.prompt_syntax == "raw", "lora_dir",
+         " with --prompt-syntax raw: prompts have no tags");
     none(given_.embd_dir && filled_.prompt_syntax == "raw", "embd_dir", " with --prompt-syntax raw");
     none(given_.embd_dir && c_.multilingual, "embd_dir", ": AltDiffusion's text encoder takes no textual inversions");
     if (!c_.text_encoder || !c_.text_encoder_2) {

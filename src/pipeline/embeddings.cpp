@@ -40,8 +40,8 @@ FoundWords EmbeddingFolder::words_in(const std::vector<WeightedText>& texts, Par
 
 std::shared_ptr<EmbeddingFolder> embeddings_of(const Request& r, const Checkpoint& c) {
   if (!r.embd_dir || c.multilingual) return nullptr;
-  const std::lock_guard lock(c.embeddings->opening);
-  auto& folder = c.embeddings->folders[*r.embd_dir];
+  const std::lock_guard lock(c.adapters->opening);
+  auto& folder = c.adapters->embeddings[*r.embd_dir];
   if (!folder) folder = std::make_shared<EmbeddingFolder>(*r.embd_dir, c);
   return folder;
 }

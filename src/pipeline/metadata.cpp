@@ -20,17 +20,23 @@ std::string infotext(const Request& r, const ModelHashes& hashes, const Checkpoi
   if (r.clip_skip && *r.clip_skip != c.own_clip_skip()) text += ", Clip skip: " + std::to_string(*r.clip_skip);
   if (c.other_vae)
     text += ", VAE hash: " + hashes.vae.substr(0, 10) + ", VAE: " + c.other_vae->path.filename().string();
+  std::string loras;
+  for (const auto& [name, hash] : hashes.loras) loras += (loras.empty() ? "" : ", ") + name + ": " + hash.substr(0, 10);
+  if (!loras.empty()) text += ", Lora hashes: \"" + loras + "\"";
   if (c.refiner) text += ", Refiner: " + c.refiner->name() + ", Refiner switch at: " + plain(*r.refiner_start);
   return text + ", Version: easel " EASEL_VERSION;
 }
 
 }  // namespace
 
-std::vector<PngText> png_texts(const Request& resolved, const ModelHashes& hashes, const Checkpoint& checkpoint) {
+std::vector<PngText> png_texts(const Request& resolved, const ModelHashes& models, const Checkpoint& checkpoint) {
+  ModelHashes hashes = models;
+  hashes.loras = lora_hashes(resolved);
   nlohmann::ordered_json exact = to_json(resolved);
   exact["model_hash"] = hashes.model;
   if (!hashes.vae.empty()) exact["vae_hash"] = hashes.vae;
   if (!hashes.refiner.empty()) exact["refiner_hash"] = hashes.refiner;
+  if (!hashes.loras.empty()) exact["lora_hashes"] = hashes.loras;
   exact["versions"] = {{"easel", EASEL_VERSION}, {"libtorch", TORCH_VERSION}};
   return {{"parameters", infotext(resolved, hashes, checkpoint)}, {"easel", exact.dump()}};
 }

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "easel/pipeline.h"
+#include "pipeline/loras.h"
 
 namespace easel {
 
@@ -127,6 +127,12 @@ ModelHashes model_hashes(const Checkpoint& c, bool prefer_half) {
   hashes.model = hash_of_parts(c, prefer_half);
   if (c.other_vae) hashes.vae = hash_of_vae(c, prefer_half);
   if (c.refiner) hashes.refiner = hash_of_parts(*c.refiner, prefer_half);
+  return hashes;
+}
+
+std::map<std::string, std::string> lora_hashes(const Request& resolved) {
+  std::map<std::string, std::string> hashes;
+  for (const LoraChoice& lora : loras_of(resolved)) hashes[lora.file.stem().string()] = cached_sha256(lora.file);
   return hashes;
 }
 

@@ -1,3 +1,4 @@
+#include "pipeline/loras.h"
 #include "pipeline/prompt_plan.h"
 
 namespace easel {
@@ -22,6 +23,8 @@ bool is_own(const std::string& field) {
                                              "prompt_syntax",
                                              "prompt_weighting",
                                              "embd_dir",
+                                             "lora",
+                                             "lora_dir",
                                              "init_img",
                                              "mask",
                                              "resize",
@@ -48,6 +51,9 @@ std::string pack_key(const Request& r, const Checkpoint& c) {
     const PromptShape shape = prompt_shape(r, c);
     key["prompt_parts"] = shape.parts;
     key["prompt_chunks"] = shape.chunks;
+    key["loras"] = json::array();
+    for (const LoraChoice& lora : loras_of(r))
+      key["loras"].push_back({lora.file.string(), lora.unet, lora.text_encoder});
   }
   if (r.cfg_scale) key["guided"] = c.is_guided(*r.cfg_scale);
   // A distilled U-Net is told one guidance scale for all.

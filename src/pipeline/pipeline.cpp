@@ -28,12 +28,22 @@ struct Model {
   Tokenizers tokenizers;
   StageSet own;
   std::optional<StageSet> float32;
+  std::vector<OpenLora> loras;
 
   Model(const Checkpoint& c, Precision precision) : checkpoint(c), tokenizers(c), own(c, precision) {}
 
+  void use_loras(std::vector<OpenLora> used) {
+    loras = std::move(used);
+    own.use_loras(loras);
+    if (float32) float32->use_loras(loras);
+  }
+
   StageSet& stages(bool full) {
     if (!full) return own;
-    if (!float32) float32.emplace(checkpoint, in_float32(own.precision()));
+    if (!float32) {
+      float32.emplace(checkpoint, in_float32(own.precision()));
+      float32->use_loras(loras);
+    }
     return *float32;
   }
 };
@@ -295,6 +305,7 @@ std::vector<Outcome> Pipeline::generate(const std::vector<Request>& requests, co
   }
   Pack pack;
   for (const Request& r : requests) pack.push_back(&r);
+  s.base.use_loras(open_loras(*pack.front(), s.checkpoint));
   const MemoryPlan plan = s.plan(pack);
   const std::vector<std::optional<PictureInput>> read = read_inputs(pack);
   Inputs inputs;
@@ -332,6 +343,7 @@ std::optional<double> Pipeline::seconds_of_call(const Request& r, int64_t pictur
   Stages& s = *stages_;
   if (s.pixel) return std::nullopt;
   const Pack pack(static_cast<std::size_t>(pictures), &r);
+  s.base.use_loras(open_loras(r, s.checkpoint));
   MemoryPlan plan;
   try {
     plan = s.plan(pack);

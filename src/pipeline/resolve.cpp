@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "pipeline/effects.h"
+#include "pipeline/loras.h"
 #include "pipeline/picture_request.h"
 #include "pipeline/pixel_model.h"
 #include "pipeline/prompt_plan.h"
@@ -224,6 +225,11 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   faults.raise_if_any(ErrorKind::kUsage);
 
   if (r.embd_dir) prompt_shape(r, c);  // reads the files that its prompts name
+  const bool has_loras = !open_loras(r, c).empty();
+  if (given.lora_partial.value_or(false) && !has_loras) {
+    settle({{"lora_partial", "--lora-partial has no effect without a LoRA"}}, r, faults, notes);
+    faults.raise_if_any(ErrorKind::kUsage);
+  }
 
   r.model = given.model.value_or(kBundledModel);
   r.device = precision.device_name();

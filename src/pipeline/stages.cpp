@@ -97,7 +97,8 @@ const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::Sc
   if (!stage) {
     const double start = now_seconds();
     // One choice of files for all parts, so that a run reads what its model hash says.
-    const Weights w(open_weights(checkpoint_, part, precision_.unet != at::kFloat), precision_.device, dtype);
+    const SourcePtr own = open_weights(checkpoint_, part, precision_.unet != at::kFloat);
+    const Weights w(with_loras(own, name_of(part), applied_to(part, loras_)), precision_.device, dtype);
     Network network(w, spec);
     // Names were checked by audit(); values are checked as they are bound.
     w.finish(name_of(part), [](const std::string&) { return true; });
@@ -105,6 +106,27 @@ const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::Sc
     *seconds += now_seconds() - start;
   }
   return *stage;
+}
+
+namespace {
+
+bool is_same(const std::vector<AppliedLora>& a, const std::vector<AppliedLora>& b) {
+  const auto same = [](const AppliedLora& x, const AppliedLora& y) {
+    return x.lora == y.lora && x.strength == y.strength;
+  };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
+}
+
+}  // namespace
+
+void StageSet::use_loras(std::vector<OpenLora> loras) {
+  const auto differs = [&](Part part) { return !is_same(applied_to(part, loras_), applied_to(part, loras)); };
+  const bool first = differs(Part::kTextEncoder), second = differs(Part::kTextEncoder2);
+  if (differs(Part::kUNet)) unet_.reset();
+  if (first) text_encoder_.reset();
+  if (second) text_encoder_2_.reset();
+  if (first || second) encoded.clear();
+  loras_ = std::move(loras);
 }
 
 const ClipTextEncoder& StageSet::text_encoder(Part part, double* seconds) {

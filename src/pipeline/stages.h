@@ -1,7 +1,7 @@
 // The networks of one checkpoint in one precision, each loaded when it is first needed.
 #pragma once
 
-#include "easel/pipeline.h"
+#include "pipeline/loras.h"
 
 namespace easel {
 
@@ -14,6 +14,10 @@ std::function<bool(const std::string&)> unread_tensors(const Checkpoint& checkpo
 class StageSet {
  public:
   StageSet(const Checkpoint& checkpoint, Precision precision) : checkpoint_(checkpoint), precision_(precision) {}
+
+  // From now on the networks have these LoRAs in them. Those that they change otherwise than the ones before are freed,
+  // to be loaded again from the model's own bits.
+  void use_loras(std::vector<OpenLora> loras);
 
   // Seconds spent in loading go to *seconds. `part` is one of the text encoders.
   const ClipTextEncoder& text_encoder(Part part, double* seconds);
@@ -44,6 +48,7 @@ class StageSet {
 
   const Checkpoint& checkpoint_;
   Precision precision_;
+  std::vector<OpenLora> loras_;
   std::optional<ClipTextEncoder> text_encoder_, text_encoder_2_;
   std::optional<XlmRobertaEncoder> multilingual_;
   std::optional<UNet> unet_;
