@@ -311,7 +311,8 @@ TEST_F(JobFile, PathsLeadFromTheJobFile) {
     if (!field.is_path) continue;
     ++paths;
     const auto lines = lines_of("a --" + field.name + " x/y", "sub/jobs.txt");
-    EXPECT_EQ(to_json(lines.at(0).request)[field.name], (folder_ / "sub/x/y").string());
+    const nlohmann::ordered_json led = to_json(lines.at(0).request)[field.name];
+    EXPECT_EQ(field.is_list() ? led.at(0) : led, (folder_ / "sub/x/y").string()) << field.name;
   }
   EXPECT_GE(paths, 3u);
 }

@@ -60,7 +60,8 @@ TEST_F(Batch, ResultsComeInTheOrderOfTheFile) {
 
 TEST_F(Batch, BadLinesOfAFileAreAllListedBeforeAnythingRuns) {
   make("jobs.txt", "a fox\na fox --stepz 3\n{\"prompt\": 5}\nan owl --w 500\n");
-  refuses({}, {"jobs.txt:2: unknown flag --stepz", "jobs.txt:3: prompt \"5\": expected a text", "jobs.txt:4: --w \"500\""});
+  refuses({},
+          {"jobs.txt:2: unknown flag --stepz", "jobs.txt:3: prompt \"5\": expected a text", "jobs.txt:4: --w \"500\""});
   make("jobs.txt", "a fox\na fox --clip_skip 99\nan owl --sampler dpm++2m --eta 0.5\nan owl --clip_skip 98\n");
   refuses({}, {"jobs.txt:2: ", "jobs.txt:4: ", "this text encoder has layers 1 to 4"});
   make("jobs.txt", "");

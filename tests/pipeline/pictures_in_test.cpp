@@ -98,7 +98,9 @@ TEST_F(Drawn, PixelsOutsideOfTheMaskStay) {
   request_.invert_mask = true;
   const Image inverse = draw();
   for (std::size_t i = 0; i < out.pixels.size(); ++i) {
-    if (mask.pixels[i / 3] >= 128) ASSERT_EQ(inverse.pixels[i], original.pixels[i]) << "value " << i;
+    if (mask.pixels[i / 3] >= 128) {
+      ASSERT_EQ(inverse.pixels[i], original.pixels[i]) << "value " << i;
+    }
   }
 }
 
