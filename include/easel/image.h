@@ -76,6 +76,9 @@ Mask grey(const Image& image);
 Mask inverted(Mask mask);
 // Pillow's GaussianBlur(sigma): three box passes each way; sigma in pixels, 0 leaves the mask alone.
 Mask blurred(Mask mask, double sigma);
+// Edges white on black (Canny 1986), those of cv2.Canny(image, low, high) bit for bit: Sobel gradients of aperture 3,
+// of each pixel's three the largest |dx| + |dy|; edges grow from above `high` along pixels above `low`.
+Image canny(const Image& image, int low, int high);
 // mask/255·inside + (1 − mask/255)·outside, all of one size; where the mask is 0 the outside's bytes.
 Image blend(const Image& outside, const Image& inside, const Mask& mask);
 

@@ -50,6 +50,13 @@ struct Request {
   std::optional<std::string> lora_dir;                              // folder of <lora:name:w>
   std::optional<bool> lora_partial;                                 // leave out what the model has no place for
 
+  // ControlNets, each with its picture, strength and share of the steps, in one order.
+  std::optional<std::vector<std::string>> control_net, control_image;  // folders or files; pictures
+  std::optional<std::vector<double>> control_strength, control_start, control_end;
+  std::optional<bool> control_guess;             // look at the picture alone: only the conditional half is controlled
+  std::optional<bool> canny;                     // control pictures are photographs, whose edges are shown
+  std::optional<int64_t> canny_low, canny_high;  // thresholds
+
   // A picture to begin with, and what is kept of it.
   std::optional<std::string> init_img, mask;  // files
   std::optional<double> strength;             // share of the steps: 1 keeps nothing but the size
@@ -154,6 +161,7 @@ struct MultilingualPart {
 struct PixelModel;  // src/pipeline/pixel_model.h
 
 class EmbeddingFolder;  // src/pipeline/embeddings.h
+struct Control;         // src/pipeline/controls.h
 
 // Adapters that were opened for a checkpoint.
 struct OpenAdapters {
@@ -161,6 +169,7 @@ struct OpenAdapters {
   std::map<std::string, std::shared_ptr<EmbeddingFolder>> embeddings;  // by folder
   std::vector<LoraTarget> targets;                                     // once a LoRA was opened
   std::vector<std::pair<std::shared_ptr<const Lora>, bool>> loras;     // and whether partially; the last few
+  std::map<std::string, std::shared_ptr<const Control>> controls;      // by path
 };
 
 // A VAE in place of the checkpoint's own: a diffusers part folder, or one part of a file.
@@ -245,11 +254,15 @@ std::filesystem::path find_model(const std::string& model);
 // "path, hash" lines. Cached by path, size and modification time. 64 hex digits.
 struct ModelHashes {
   std::string model;
-  std::string vae, refiner;                       // of --vae and --refiner; empty where there is none
-  std::map<std::string, std::string> loras = {};  // of a request's, by file name without extension
+  std::string vae, refiner;  // of --vae and --refiner; empty where there is none
+  // Of a request's LoRAs and ControlNets, by file or folder name without extension.
+  std::map<std::string, std::string> loras = {}, controls = {};
 };
-ModelHashes model_hashes(const Checkpoint& checkpoint, bool prefer_half);  // without `loras`
-std::map<std::string, std::string> lora_hashes(const Request& resolved);
+ModelHashes model_hashes(const Checkpoint& checkpoint, bool prefer_half);  // of the models alone
+// "canny" of folder/canny.safetensors and of the folder canny/.
+std::string adapter_name(const std::filesystem::path& path);
+// Those of the request's adapters are filled in.
+void add_adapter_hashes(ModelHashes& hashes, const Request& resolved);
 
 // ---- resolving ----------------------------------------------------------------------------------------------------
 

@@ -69,6 +69,13 @@ struct AddedConditions {
   std::optional<double> guidance_scale;
 };
 
+// What ControlNets add to a U-Net's way down: one tensor for each skip connection, in the order in which they arise,
+// and one for the middle.
+struct ControlResiduals {
+  std::vector<Tensor> down;  // [B, C, H, W] each
+  Tensor mid;
+};
+
 // Immutable once built: calls may run concurrently.
 class UNet {
  public:
@@ -78,13 +85,12 @@ class UNet {
 
   // sample: [B, in_channels, H, W]; t: the training timestep, fractional for some schedules; context: [B, T, D] →
   // [B, out_channels, H, W], channels-last. Tensors in the weights' dtype and on their device.
-  Tensor operator()(const Tensor& sample, double t, const Tensor& context, const AddedConditions& added = {}) const;
+  Tensor operator()(const Tensor& sample, double t, const Tensor& context, const AddedConditions& added = {},
+                    const ControlResiduals* control = nullptr) const;
 
   const UNetSpec& spec() const { return spec_; }
 
  private:
-  Tensor time_vector(const Tensor& like, double t, const AddedConditions& added) const;
-
   struct Network;
   UNetSpec spec_;
   std::unique_ptr<const Network> network_;

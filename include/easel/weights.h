@@ -129,7 +129,7 @@ struct FileIdentity {
   std::string title;            // "Stable Diffusion XL base, inpainting"
   std::string family;           // sd1, sd2, sdxl, sdxl-refiner; empty where names and shapes do not tell
   std::string spec;             // models/specs/NAME: the configs that the file lacks; empty with the family
-  std::vector<FilePart> parts;  // of checkpoints, U-Nets, VAEs and text encoders
+  std::vector<FilePart> parts;  // of checkpoints, U-Nets, VAEs, text encoders and ControlNets ("controlnet")
   int64_t in_channels = 0;      // the U-Net's: 4, 9 (inpainting), 8 (instruct-pix2pix); 0: there is none
   std::string prediction;       // the U-Net's: eps, v; empty: there is none
   std::string prediction_reason;
@@ -144,8 +144,8 @@ FileIdentity identify(const WeightSource& file);
 
 // A view of one part of a file under the names of its diffusers folder (text encoders with `text_model.`): LDM's names
 // renamed, OpenCLIP's q, k, v split, its text_projection transposed, without a copy of what is large. `config`: the
-// U-Net's or the VAE's config.json, for LDM numbers the blocks of all levels in one row. Tensors of the part that have
-// no counterpart are seen under their stored names.
+// U-Net's, the VAE's or the ControlNet's config.json, for LDM numbers the blocks of all levels in one row. Tensors of
+// the part that have no counterpart are seen under their stored names.
 SourcePtr as_diffusers(SourcePtr file, const FilePart& part, const json& config);
 
 // The other way: a part of a diffusers folder as it is stored in a single file. Throws Error(kFile) for tensors that

@@ -76,6 +76,7 @@ const char* group_of(const RequestField& field) {
   if (is_one_of({"init_img", "strength", "resize", "mask", "invert_mask", "mask_blur", "inpaint_full_res",
                  "inpaint_padding", "no_paste_back", "outpaint"}))
     return kInputGroup;
+  if (name.starts_with("control_") || name.starts_with("canny")) return kControlGroup;
   if (name.starts_with("hires") || name.starts_with("vae_tiling")) return kLargeGroup;
   return kPictureGroup;
 }

@@ -12,6 +12,7 @@ inline constexpr const char* kDescription = "Draws pictures from text with Stabl
 inline constexpr const char* kPromptGroup = "What to draw";
 inline constexpr const char* kPictureGroup = "The picture";
 inline constexpr const char* kInputGroup = "A picture to begin with";
+inline constexpr const char* kControlGroup = "Pictures that guide (ControlNet)";
 inline constexpr const char* kLargeGroup = "Large pictures";
 inline constexpr const char* kBatchGroup = "Many pictures";
 inline constexpr const char* kCheckGroup = "Checks";

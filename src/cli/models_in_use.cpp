@@ -74,11 +74,16 @@ Pipeline& ModelsInUse::pipeline(const Request& r) {
 std::vector<std::string> ModelsInUse::differences(const ModelHashes& recorded, const Request& resolved) {
   std::vector<std::string> all = differences_of(recorded, hashes());
   if (!all.empty() && are_recorded(recorded, pipeline_->checkpoint())) all.clear();
-  const std::map<std::string, std::string> loras = lora_hashes(resolved);
-  for (const auto& [name, hash] : recorded.loras) {
-    const auto here = loras.find(name);
-    if (here != loras.end() && here->second != hash) all.push_back(changed("LoRA " + name, here->second, hash));
-  }
+  ModelHashes here;
+  add_adapter_hashes(here, resolved);
+  const auto look = [&](const std::string& what, const auto& then, const auto& now) {
+    for (const auto& [name, hash] : then) {
+      const auto found = now.find(name);
+      if (found != now.end() && found->second != hash) all.push_back(changed(what + name, found->second, hash));
+    }
+  };
+  look("LoRA ", recorded.loras, here.loras);
+  look("ControlNet ", recorded.controls, here.controls);
   return all;
 }
 

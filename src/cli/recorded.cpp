@@ -70,10 +70,13 @@ class Reader {
     } else if (name == "lora_hashes" && value.is_object()) {
       for (const auto& [lora, hash] : value.items())
         text("hash of the LoRA " + lora.substr(0, 60), hash, recorded_.hashes.loras[lora]);
+    } else if (name == "control_hashes" && value.is_object()) {
+      for (const auto& [control, hash] : value.items())
+        text("hash of the ControlNet " + control.substr(0, 60), hash, recorded_.hashes.controls[control]);
     } else if (name == "versions" && value.is_object()) {
       for (const auto& [program, version] : value.items())
         text("version of " + program.substr(0, 60), version, recorded_.versions[program]);
-    } else if (name == "versions" || name == "lora_hashes") {
+    } else if (name == "versions" || name == "lora_hashes" || name == "control_hashes") {
       faults_.add(place_ + name + " " + shown(value) + ": expected an object");
     } else if (++unknown_ <= kMostNames) {
       names_.push_back(name.substr(0, 60));

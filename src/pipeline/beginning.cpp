@@ -2,11 +2,11 @@
 
 namespace easel {
 
-namespace {
-
 ResizeMode resize_mode(const std::string& word) {
   return word == "fit" ? ResizeMode::kFit : word == "fill" ? ResizeMode::kFill : ResizeMode::kStretch;
 }
+
+namespace {
 
 PictureOptions picture_options(const Request& r) {
   PictureOptions options;
@@ -31,11 +31,13 @@ std::optional<PictureInput> read_picture_input(const Request& r) {
   return prepare_picture(read_picture(*r.init_img), mask, picture_options(r));
 }
 
-Tensor pixels_of(const Image& image) {
+Tensor values_of(const Image& image) {
   const Tensor bytes = at::from_blob(const_cast<uint8_t*>(image.pixels.data()), {image.height, image.width, 3},
                                      at::TensorOptions().dtype(at::kByte));
-  return bytes.to(at::kFloat).div(255.0).permute({2, 0, 1}).unsqueeze(0).mul(2.0).sub(1.0);
+  return bytes.to(at::kFloat).div(255.0).permute({2, 0, 1}).unsqueeze(0);
 }
+
+Tensor pixels_of(const Image& image) { return values_of(image).mul(2.0).sub(1.0); }
 
 void KeptPart::put_back(const Tensor& x, const Step& step) const {
   const Tensor noised = step.alpha * latent + step.sigma * noise;

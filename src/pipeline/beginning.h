@@ -10,7 +10,12 @@ namespace easel {
 // Error(kFile) for what cannot be read, Error(kUsage) as prepare_picture().
 std::optional<PictureInput> read_picture_input(const Request& resolved);
 
-// [1, 3, H, W] float32 in [−1, 1], as diffusers' VaeImageProcessor makes it.
+// "fit", "fill" or "stretch".
+ResizeMode resize_mode(const std::string& word);
+
+// [1, 3, H, W] float32 in [0, 1].
+Tensor values_of(const Image& image);
+// The same in [−1, 1], as diffusers' VaeImageProcessor makes it.
 Tensor pixels_of(const Image& image);
 
 // What a mask keeps of the picture, for U-Nets that see no mask.

@@ -257,9 +257,8 @@ const Conditioning& TextSchedule::at(const Step& step) const {
   return all[of_step[static_cast<std::size_t>(steps.step_of(step))]];
 }
 
-TextSchedule condition(const std::vector<const Request*>& pack, std::optional<int64_t> first_pass,
-                       const Tokenizers& tokenizers, StageSet& nets, CutWarnings& cuts,
-                       const std::function<void()>& make_room, Timings& time) {
+TextSchedule condition(const Pack& pack, std::optional<int64_t> first_pass, const Tokenizers& tokenizers,
+                       StageSet& nets, CutWarnings& cuts, const std::function<void()>& make_room, Timings& time) {
   const Checkpoint& c = nets.checkpoint();
   const int64_t chunks = prompt_shape(*pack.front(), c).chunks;  // the pack shares it
   std::vector<PromptPlan> plans;

@@ -6,6 +6,9 @@
 
 namespace easel {
 
+// The resolved requests of pictures that go through the networks together: they share their pack_key().
+using Pack = std::vector<const Request*>;
+
 // B: (1 + K)·N rows with guidance, the N unconditional ones first, then the first of K conditions of each picture, …;
 // else K·N. K is 1 but for prompts with AND.
 struct Conditioning {
@@ -45,11 +48,10 @@ class CutWarnings {
   std::set<std::string> told_;
 };
 
-// Resolved requests of one pack_key(); in the U-Net's dtype and on its device. `nets` loads the text encoders it needs,
+// In the U-Net's dtype and on its device. `nets` loads the text encoders it needs,
 // after `make_room`. `first_pass`: the steps of the pass before, of --hires.
-TextSchedule condition(const std::vector<const Request*>& pack, std::optional<int64_t> first_pass,
-                       const Tokenizers& tokenizers, StageSet& nets, CutWarnings& cuts,
-                       const std::function<void()>& make_room, Timings& time);
+TextSchedule condition(const Pack& pack, std::optional<int64_t> first_pass, const Tokenizers& tokenizers,
+                       StageSet& nets, CutWarnings& cuts, const std::function<void()>& make_room, Timings& time);
 
 // The rows of all conditions without the unconditional ones, where guidance is on.
 Conditioning conditional_rows(const Conditioning& all, int64_t pictures);

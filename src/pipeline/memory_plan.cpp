@@ -60,7 +60,8 @@ MemoryPhase unet_phase(StageSet& nets, const std::string& name, const Request& r
   const int64_t latent_pixels = *r.width * *r.height / (c.vae.factor() * c.vae.factor());
   const int64_t rows = prompt_shape(r, c).parts + (c.is_guided(*r.cfg_scale) ? 1 : 0);
   const int64_t values = unet_activations(c.unet, latent_pixels, rows * pictures);
-  return {Kind::kUNet, name, nets.bytes_of(Part::kUNet), values * size_of(nets.precision().unet)};
+  return {Kind::kUNet, name, nets.bytes_of(Part::kUNet) + nets.control_bytes(),
+          values * size_of(nets.precision().unet)};
 }
 
 // A VAE's network that needs `values` for the picture at once. Strips never take more than the whole.

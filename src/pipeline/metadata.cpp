@@ -6,6 +6,31 @@ namespace easel {
 
 namespace {
 
+std::string picture_fields(const Request& r) {
+  std::string text;
+  const auto strength = r.hires ? r.hires_strength : r.strength;
+  if (strength) text += ", Denoising strength: " + plain(*strength);
+  if (r.mask_blur) text += ", Mask blur: " + plain(*r.mask_blur);
+  if (r.hires)
+    text += ", Hires upscale: " + plain(*r.hires) + ", Hires steps: " + std::to_string(*r.hires_steps) +
+            ", Hires upscaler: " + (*r.hires_upscaler == "latent" ? "Latent (bicubic)" : "Lanczos");
+  return text;
+}
+
+// As sd-webui-controlnet writes them.
+std::string control_fields(const Request& r, const ModelHashes& hashes) {
+  std::string text;
+  for (std::size_t i = 0; r.control_net && i < r.control_net->size(); ++i) {
+    const std::string name = adapter_name((*r.control_net)[i]);
+    text += ", ControlNet " + std::to_string(i) + ": \"Module: " + (r.canny.value_or(false) ? "canny" : "none") +
+            ", Model: " + name + " [" + hashes.controls.at(name).substr(0, 8) +
+            "], Weight: " + plain((*r.control_strength)[i]) + ", Guidance Start: " + plain((*r.control_start)[i]) +
+            ", Guidance End: " + plain((*r.control_end)[i]) +
+            ", Control Mode: " + (r.control_guess.value_or(false) ? "ControlNet is more important" : "Balanced") + "\"";
+  }
+  return text;
+}
+
 // A1111's infotext: other programs read it, so its names and order are kept.
 std::string infotext(const Request& r, const ModelHashes& hashes, const Checkpoint& c) {
   std::string text = *r.prompt;
@@ -23,6 +48,7 @@ std::string infotext(const Request& r, const ModelHashes& hashes, const Checkpoi
   std::string loras;
   for (const auto& [name, hash] : hashes.loras) loras += (loras.empty() ? "" : ", ") + name + ": " + hash.substr(0, 10);
   if (!loras.empty()) text += ", Lora hashes: \"" + loras + "\"";
+  text += picture_fields(r) + control_fields(r, hashes);
   if (c.refiner) text += ", Refiner: " + c.refiner->name() + ", Refiner switch at: " + plain(*r.refiner_start);
   return text + ", Version: easel " EASEL_VERSION;
 }
@@ -31,12 +57,13 @@ std::string infotext(const Request& r, const ModelHashes& hashes, const Checkpoi
 
 std::vector<PngText> png_texts(const Request& resolved, const ModelHashes& models, const Checkpoint& checkpoint) {
   ModelHashes hashes = models;
-  hashes.loras = lora_hashes(resolved);
+  add_adapter_hashes(hashes, resolved);
   nlohmann::ordered_json exact = to_json(resolved);
   exact["model_hash"] = hashes.model;
   if (!hashes.vae.empty()) exact["vae_hash"] = hashes.vae;
   if (!hashes.refiner.empty()) exact["refiner_hash"] = hashes.refiner;
   if (!hashes.loras.empty()) exact["lora_hashes"] = hashes.loras;
+  if (!hashes.controls.empty()) exact["control_hashes"] = hashes.controls;
   exact["versions"] = {{"easel", EASEL_VERSION}, {"libtorch", TORCH_VERSION}};
   return {{"parameters", infotext(resolved, hashes, checkpoint)}, {"easel", exact.dump()}};
 }

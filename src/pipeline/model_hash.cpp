@@ -111,13 +111,19 @@ std::string hash_of_parts(const Checkpoint& c, bool prefer_half) {
 }
 
 // Of one file its own, as of a single file.
-std::string hash_of_vae(const Checkpoint& c, bool prefer_half) {
+std::string hash_of_files(std::vector<fs::path> files) {
   Sha256 hash;
-  std::vector<fs::path> files = open_weights(c, Part::kVae, prefer_half)->files();
   if (files.size() == 1) return cached_sha256(files.front());
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) hash.update(file.filename().string() + ", " + cached_sha256(file) + "\n");
   return hash.hex();
+}
+
+// A folder by its full-precision files where it has both: half precision is made of them.
+std::string hash_of_control(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return cached_sha256(path);
+  return hash_of_files(open_part(path, "diffusion_pytorch_model", /*prefer_half=*/false)->files());
 }
 
 }  // namespace
@@ -125,15 +131,21 @@ std::string hash_of_vae(const Checkpoint& c, bool prefer_half) {
 ModelHashes model_hashes(const Checkpoint& c, bool prefer_half) {
   ModelHashes hashes;
   hashes.model = hash_of_parts(c, prefer_half);
-  if (c.other_vae) hashes.vae = hash_of_vae(c, prefer_half);
+  if (c.other_vae) hashes.vae = hash_of_files(open_weights(c, Part::kVae, prefer_half)->files());
   if (c.refiner) hashes.refiner = hash_of_parts(*c.refiner, prefer_half);
   return hashes;
 }
 
-std::map<std::string, std::string> lora_hashes(const Request& resolved) {
-  std::map<std::string, std::string> hashes;
-  for (const LoraChoice& lora : loras_of(resolved)) hashes[lora.file.stem().string()] = cached_sha256(lora.file);
-  return hashes;
+std::string adapter_name(const fs::path& path) {
+  std::error_code error;
+  const fs::path clean = (path / "").parent_path();  // without a trailing slash
+  return fs::is_directory(path, error) ? clean.filename().string() : clean.stem().string();
+}
+
+void add_adapter_hashes(ModelHashes& hashes, const Request& resolved) {
+  for (const LoraChoice& lora : loras_of(resolved)) hashes.loras[lora.file.stem().string()] = cached_sha256(lora.file);
+  if (!resolved.control_net) return;
+  for (const std::string& path : *resolved.control_net) hashes.controls[adapter_name(path)] = hash_of_control(path);
 }
 
 }  // namespace easel

@@ -63,9 +63,10 @@ void fill_size(Request& r, const Size& canvas, int64_t multiple, Faults& faults)
   }
   if (!r.width) r.width = nearest_multiple(w * static_cast<double>(*r.height) / h, multiple);
   if (!r.height) r.height = nearest_multiple(h * static_cast<double>(*r.width) / w, multiple);
-  if (Size{*r.width, *r.height} == canvas)
+  const bool fits_exactly = Size{*r.width, *r.height} == canvas;
+  if (fits_exactly && !r.control_net)  // whose pictures may have other sizes
     r.resize.reset();
-  else if (!r.resize)
+  else if (!fits_exactly && !r.resize)
     r.resize = "fill";
 }
 
@@ -164,11 +165,10 @@ void refuse_model(const Request& given, const Checkpoint& c, Faults& faults) {
 
 void find_idle_picture_fields(const Request& r, IdleFields& idle) {
   const bool full_res = r.inpaint_full_res.value_or(false);
+  needs(r.init_img.has_value() || r.control_net.has_value(), "--init-img or --control-net",
+        {{r.resize.has_value(), "resize"}}, idle);
   needs(r.init_img.has_value(), "--init-img",
-        {{r.strength.has_value(), "strength"},
-         {r.resize.has_value(), "resize"},
-         {r.mask.has_value(), "mask"},
-         {r.outpaint.has_value(), "outpaint"}},
+        {{r.strength.has_value(), "strength"}, {r.mask.has_value(), "mask"}, {r.outpaint.has_value(), "outpaint"}},
         idle);
   needs(r.mask.has_value(), "--mask",
         {{r.invert_mask.value_or(false), "invert_mask"}, {r.mask_blur.has_value(), "mask_blur"}}, idle);
@@ -180,6 +180,16 @@ void find_idle_picture_fields(const Request& r, IdleFields& idle) {
          {r.hires_steps.has_value(), "hires_steps"},
          {r.hires_strength.has_value(), "hires_strength"}},
         idle);
+  needs(r.control_net.has_value(), "--control-net",
+        {{r.control_image.has_value(), "control_image"},
+         {r.control_strength.has_value(), "control_strength"},
+         {r.control_start.has_value(), "control_start"},
+         {r.control_end.has_value(), "control_end"},
+         {r.control_guess.value_or(false), "control_guess"},
+         {r.canny.value_or(false), "canny"}},
+        idle);
+  needs(r.canny.value_or(false), "--canny",
+        {{r.canny_low.has_value(), "canny_low"}, {r.canny_high.has_value(), "canny_high"}}, idle);
   if (!full_res || !r.repaints()) return;
   if (r.no_paste_back.value_or(false))
     idle.push_back(

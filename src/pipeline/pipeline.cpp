@@ -29,22 +29,31 @@ struct Model {
   StageSet own;
   std::optional<StageSet> float32;
   std::vector<OpenLora> loras;
+  std::vector<ControlPtr> controls;
 
   Model(const Checkpoint& c, Precision precision) : checkpoint(c), tokenizers(c), own(c, precision) {}
 
-  void use_loras(std::vector<OpenLora> used) {
-    loras = std::move(used);
-    own.use_loras(loras);
-    if (float32) float32->use_loras(loras);
+  // The adapters of a request.
+  void adapt(const Request& r) {
+    loras = open_loras(r, checkpoint);
+    controls = open_controls(r, checkpoint);
+    adapt(own);
+    if (float32) adapt(*float32);
   }
 
   StageSet& stages(bool full) {
     if (!full) return own;
     if (!float32) {
       float32.emplace(checkpoint, in_float32(own.precision()));
-      float32->use_loras(loras);
+      adapt(*float32);
     }
     return *float32;
+  }
+
+ private:
+  void adapt(StageSet& nets) const {
+    nets.use_loras(loras);
+    nets.use_controls(controls);
   }
 };
 
@@ -52,8 +61,12 @@ struct Model {
 
 namespace {
 
-// Of a pack, one a picture; null where it begins with noise alone.
-using Inputs = std::vector<const PictureInput*>;
+// The pictures that one is drawn from.
+struct Input {
+  std::optional<PictureInput> begins;  // none: with noise alone
+  std::vector<Image> controls;         // one a ControlNet
+};
+using Inputs = std::vector<const Input*>;  // of a pack
 
 // A picture that failed by itself; what ends the whole run is thrown on.
 template <class Draw>
@@ -85,12 +98,13 @@ struct Pipeline::Stages {
                   std::vector<RandomStream>& streams, const MemoryPlan& plan, Timings& time);
   Tensor sample(const Pack& pack, const Inputs& inputs, const MemoryPlan& plan, bool full,
                 const OnProgress& on_progress, TrajectoryKeeper& keeper, Timings& time);
-  Tensor draw_over(const Pack& pack, int64_t first_pass, const Tensor& latents, const MemoryPlan& plan, bool full,
-                   const std::function<void()>& on_call, Timings& time);
+  Tensor draw_over(const Pack& pack, const Inputs& given, int64_t first_pass, const Tensor& latents,
+                   const MemoryPlan& plan, bool full, const std::function<void()>& on_call, Timings& time);
   Tensor decode(const Request& r, StageSet& nets, const Tensor& latent, const MemoryPlan& plan, Timings& time);
-  Picture finish(const Request& r, const PictureInput* input, Tensor latent, const MemoryPlan& plan,
-                 TrajectoryKeeper& keeper, Picture picture);
+  Picture finish(const Request& r, const Input& input, Tensor latent, const MemoryPlan& plan, TrajectoryKeeper& keeper,
+                 Picture picture);
   void free_pictures_networks();
+  std::vector<AppliedControl> controls(const Pack& pack, const Inputs& inputs, StageSet& nets, Timings& time);
 };
 
 Pipeline::Stages::Stages(Checkpoint c, Precision precision, std::optional<int64_t> limit)
@@ -153,14 +167,22 @@ Beginning Pipeline::Stages::begin(const Pack& pack, const Inputs& inputs, StageS
   for (std::size_t i = 0; i < pack.size(); ++i) {
     const Request& r = *pack[i];
     const BeginningOptions options{.strength = r.strength.value_or(1), .strips = plan.strips};
-    all.push_back(inputs[i] != nullptr
-                      ? begin_with_picture(*inputs[i], nets, sampler, streams[i], options, time)
+    all.push_back(inputs[i]->begins
+                      ? begin_with_picture(*inputs[i]->begins, nets, sampler, streams[i], options, time)
                       : begin_with_noise(nets, sampler,
                                          {1, checkpoint.vae.latent_channels, *r.height / factor, *r.width / factor},
                                          streams[i]));
   }
   if (plan.free_text) nets.free_vae_encoder();
   return joined(all);
+}
+
+// Of the pictures' size: the second pass of --hires is shown them at its own.
+std::vector<AppliedControl> Pipeline::Stages::controls(const Pack& pack, const Inputs& inputs, StageSet& nets,
+                                                       Timings& time) {
+  std::vector<const std::vector<Image>*> pictures;
+  for (const Input* input : inputs) pictures.push_back(&input->controls);
+  return apply_controls(pack, pictures, nets, time);
 }
 
 std::vector<RandomStream> streams_of(const Pack& pack) {
@@ -178,7 +200,7 @@ int calls_of(const std::vector<Stretch>& way) {
 // [B, L, H/F, W/F] float32.
 Tensor Pipeline::Stages::sample(const Pack& pack, const Inputs& inputs, const MemoryPlan& plan, bool full,
                                 const OnProgress& on_progress, TrajectoryKeeper& keeper, Timings& time) {
-  const std::vector<Stretch> first = way(pack, plan, full, time);
+  std::vector<Stretch> first = way(pack, plan, full, time);
   std::vector<Request> enlarged;
   for (const Request* r : pack) {
     if (auto second = second_pass(*r)) enlarged.push_back(std::move(*second));
@@ -191,6 +213,7 @@ Tensor Pipeline::Stages::sample(const Pack& pack, const Inputs& inputs, const Me
   };
   std::vector<RandomStream> streams = streams_of(pack);
   const Beginning start = begin(pack, inputs, first.front().nets, *first.front().sampler, streams, plan, time);
+  first.front().controls = controls(pack, inputs, first.front().nets, time);
   Journey journey{streams, keeper, on_call, time};
   Tensor x = start.x;
   for (const Stretch& stretch : first) {
@@ -200,17 +223,18 @@ Tensor Pipeline::Stages::sample(const Pack& pack, const Inputs& inputs, const Me
   if (enlarged.empty()) return x;
   Pack second;
   for (const Request& r : enlarged) second.push_back(&r);
-  return draw_over(second, *pack.front()->steps, x, plan, full, on_call, time);
+  return draw_over(second, inputs, *pack.front()->steps, x, plan, full, on_call, time);
 }
 
 // The second pass of --hires: what `latents` show, enlarged, are the pictures that the pack begins with. Its noise is
 // that of a run of its own, so that the two passes equal two runs. `first_pass`: how many steps the first had.
-Tensor Pipeline::Stages::draw_over(const Pack& pack, int64_t first_pass, const Tensor& latents, const MemoryPlan& plan,
-                                   bool full, const std::function<void()>& on_call, Timings& time) {
+Tensor Pipeline::Stages::draw_over(const Pack& pack, const Inputs& given, int64_t first_pass, const Tensor& latents,
+                                   const MemoryPlan& plan, bool full, const std::function<void()>& on_call,
+                                   Timings& time) {
   const Request& r = *pack.front();
   TrajectoryKeeper nobody(nullptr);
   StageSet& nets = base.stages(full);
-  const Stretch stretch{nets, make_sampler(r, checkpoint), texts(base, pack, plan, full, time, first_pass)};
+  Stretch stretch{nets, make_sampler(r, checkpoint), texts(base, pack, plan, full, time, first_pass)};
   std::vector<RandomStream> streams = streams_of(pack);
   Beginning start;
   if (r.hires_upscaler == "latent") {
@@ -220,15 +244,17 @@ Tensor Pipeline::Stages::draw_over(const Pack& pack, int64_t first_pass, const T
     for (RandomStream& stream : streams) noise.push_back(stream.randn(large.narrow(0, 0, 1).sizes()));
     start.x = stretch.sampler->noised(large, at::cat(noise).to(large.device()));
   } else {
-    std::vector<PictureInput> shown(pack.size());
+    std::vector<Input> shown(pack.size());
     Inputs inputs;
     for (std::size_t i = 0; i < pack.size(); ++i) {
       const Tensor pixels = decode(r, nets, latents.narrow(0, static_cast<int64_t>(i), 1), plan, time);
-      shown[i].picture = resize(to_image(pixels), static_cast<int>(*r.width), static_cast<int>(*r.height));
+      shown[i].begins.emplace().picture =
+          resize(to_image(pixels), static_cast<int>(*r.width), static_cast<int>(*r.height));
       inputs.push_back(&shown[i]);
     }
     start = begin(pack, inputs, nets, *stretch.sampler, streams, plan, time);
   }
+  stretch.controls = controls(pack, given, nets, time);
   Journey journey{streams, nobody, on_call, time};
   const Tensor x = travel(pack, stretch, start, start.x, journey);
   if (plan.free_unet) nets.free_unet();
@@ -260,7 +286,7 @@ Pipeline::Pipeline(Checkpoint checkpoint, Precision precision, std::optional<int
 Pipeline::~Pipeline() = default;
 
 // From a finite latent [1, L, h, w] to the picture.
-Picture Pipeline::Stages::finish(const Request& r, const PictureInput* input, Tensor latent, const MemoryPlan& plan,
+Picture Pipeline::Stages::finish(const Request& r, const Input& input, Tensor latent, const MemoryPlan& plan,
                                  TrajectoryKeeper& keeper, Picture picture) {
   Tensor pixels = decode(r, base.own, latent, plan, picture.timings);
   if (!is_finite(pixels) && picture.precision.vae != at::kFloat) {
@@ -274,7 +300,7 @@ Picture Pipeline::Stages::finish(const Request& r, const PictureInput* input, Te
   keeper.finish([&](const Tensor& x) { return decode(r, decoding, x, plan, picture.timings); });
   picture.latent = latent.to(at::kCPU);
   picture.image = to_image(pixels);
-  if (input != nullptr) picture.image = input->finished(std::move(picture.image));
+  if (input.begins) picture.image = input.begins->finished(std::move(picture.image));
   return picture;
 }
 
@@ -285,9 +311,9 @@ Timings divided(Timings time, std::size_t by) {
   return {time.load / n, time.encode / n, time.sample / n, time.decode / n};
 }
 
-std::vector<std::optional<PictureInput>> read_inputs(const Pack& pack) {
-  std::vector<std::optional<PictureInput>> inputs;
-  for (const Request* r : pack) inputs.push_back(read_picture_input(*r));
+std::vector<Input> read_inputs(const Pack& pack) {
+  std::vector<Input> inputs;
+  for (const Request* r : pack) inputs.push_back({read_picture_input(*r), read_control_pictures(*r)});
   return inputs;
 }
 
@@ -305,11 +331,11 @@ std::vector<Outcome> Pipeline::generate(const std::vector<Request>& requests, co
   }
   Pack pack;
   for (const Request& r : requests) pack.push_back(&r);
-  s.base.use_loras(open_loras(*pack.front(), s.checkpoint));
+  s.base.adapt(*pack.front());
   const MemoryPlan plan = s.plan(pack);
-  const std::vector<std::optional<PictureInput>> read = read_inputs(pack);
+  const std::vector<Input> read = read_inputs(pack);
   Inputs inputs;
-  for (const auto& input : read) inputs.push_back(input ? &*input : nullptr);
+  for (const Input& input : read) inputs.push_back(&input);
 
   TrajectoryKeeper keeper(trajectory);
   Timings time;
@@ -326,7 +352,7 @@ std::vector<Outcome> Pipeline::generate(const std::vector<Request>& requests, co
         latent = s.sample({pack[i]}, {inputs[i]}, plan, /*full=*/true, on_progress, keeper, picture.timings);
       }
       if (!is_finite(latent)) throw not_finite("the U-Net");
-      return s.finish(*pack[i], inputs[i], latent, plan, keeper, std::move(picture));
+      return s.finish(*pack[i], *inputs[i], latent, plan, keeper, std::move(picture));
     }));
   }
   return outcomes;
@@ -343,7 +369,7 @@ std::optional<double> Pipeline::seconds_of_call(const Request& r, int64_t pictur
   Stages& s = *stages_;
   if (s.pixel) return std::nullopt;
   const Pack pack(static_cast<std::size_t>(pictures), &r);
-  s.base.use_loras(open_loras(r, s.checkpoint));
+  s.base.adapt(r);
   MemoryPlan plan;
   try {
     plan = s.plan(pack);
@@ -353,16 +379,22 @@ std::optional<double> Pipeline::seconds_of_call(const Request& r, int64_t pictur
   }
   Timings time;
   Stretch stretch{s.base.own, make_sampler(r, s.checkpoint), s.texts(s.base, pack, plan, /*full=*/false, time)};
+  const Input given = {std::nullopt, read_control_pictures(r)};
+  stretch.controls = s.controls(pack, Inputs(pack.size(), &given), s.base.own, time);
   const UNet& unet = s.base.own.unet(&time.load);
-  const int64_t factor = s.checkpoint.vae.factor(), rows = stretch.texts.all.front().context.size(0);
-  const Tensor x =
-      at::zeros({rows, s.checkpoint.unet.in_channels, *r.height / factor, *r.width / factor},
-                at::TensorOptions().dtype(s.base.own.precision().unet).device(s.base.own.precision().device));
+  const Conditioning& told = stretch.texts.all.front();
+  const int64_t factor = s.checkpoint.vae.factor(), rows = told.context.size(0);
+  const auto zeros = [&](int64_t channels) {
+    return at::zeros({rows, channels, *r.height / factor, *r.width / factor},
+                     at::TensorOptions().dtype(s.base.own.precision().unet).device(s.base.own.precision().device));
+  };
+  const Tensor x = zeros(s.checkpoint.unet.in_channels), latents = zeros(s.checkpoint.vae.latent_channels);
+  const auto conditions = static_cast<int64_t>(stretch.texts.weights.front().size());
   const auto call = [&] {
     check_interrupted();
-    const double start = now_seconds();
-    const Conditioning& told = stretch.texts.all.front();
-    unet(x, stretch.sampler->steps().front().t, told.context, told.added).to(at::kCPU);
+    const double start = now_seconds(), t = stretch.sampler->steps().front().t;
+    const auto control = residuals(stretch.controls, {0, 1}, latents, t, told, pictures, conditions);
+    unet(x, t, told.context, told.added, control ? &*control : nullptr).to(at::kCPU);
     return now_seconds() - start;
   };
   call();

@@ -2,6 +2,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "pipeline/controls.h"
 #include "pipeline/effects.h"
 #include "pipeline/loras.h"
 #include "pipeline/picture_request.h"
@@ -202,6 +203,7 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   refuse_pictures(r, c, faults);
   faults.raise_if_any(ErrorKind::kUsage);  // before a picture is looked at
   fill_picture(r, c, faults);
+  fill_controls(r, faults);
   fill_sampling(r, c);
   if (c.is_sdxl()) fill_sdxl(r, c);
   if (!r.sampler) r.sampler = sampler_of(c.scheduler).name;
@@ -224,6 +226,8 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   if (const auto second = second_pass(r)) collect_usage_faults(faults, [&] { make_sampler(*second, c); });
   faults.raise_if_any(ErrorKind::kUsage);
 
+  open_controls(r, c);
+  tell_of_control_sizes(r);
   if (r.embd_dir) prompt_shape(r, c);  // reads the files that its prompts name
   const bool has_loras = !open_loras(r, c).empty();
   if (given.lora_partial.value_or(false) && !has_loras) {

@@ -1,5 +1,7 @@
 #include "pipeline/stages.h"
 
+#include <algorithm>
+
 namespace easel {
 
 namespace {
@@ -140,6 +142,44 @@ const XlmRobertaEncoder& StageSet::multilingual(double* seconds) {
 
 const UNet& StageSet::unet(double* seconds) {
   return loaded(unet_, Part::kUNet, precision_.unet, checkpoint_.unet, seconds);
+}
+
+void StageSet::use_controls(const std::vector<ControlPtr>& controls) {
+  std::erase_if(controls_, [&](const auto& one) {
+    return std::find(controls.begin(), controls.end(), one.first) == controls.end();
+  });
+  for (const ControlPtr& control : controls) controls_.try_emplace(control);
+}
+
+const ControlNet& StageSet::control(const Control& control, double* seconds) {
+  const auto found =
+      std::find_if(controls_.begin(), controls_.end(), [&](const auto& one) { return one.first.get() == &control; });
+  TORCH_CHECK(found != controls_.end(), "a ControlNet that is not in use");
+  std::optional<ControlNet>& stage = found->second;
+  if (!stage) {
+    const double start = now_seconds();
+    const Weights w(open_weights(control, precision_.unet != at::kFloat), precision_.device, precision_.unet);
+    ControlNet network(w, control.spec);
+    w.finish("controlnet", [](const std::string&) { return true; });  // names were checked when it was opened
+    stage.emplace(std::move(network));
+    *seconds += now_seconds() - start;
+  }
+  return *stage;
+}
+
+int64_t StageSet::control_bytes() {
+  int64_t bytes = 0;
+  for (const auto& [control, loaded] : controls_) {
+    const Weights shapes(nullptr, at::kMeta, at::kFloat);
+    ControlNet(shapes, control->spec);
+    bytes += bytes_in(shapes, precision_.unet);
+  }
+  return bytes;
+}
+
+void StageSet::free_unet() {
+  unet_.reset();
+  for (auto& [control, loaded] : controls_) loaded.reset();
 }
 
 const VaeDecoder& StageSet::vae_decoder(double* seconds) {

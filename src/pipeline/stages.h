@@ -1,6 +1,7 @@
 // The networks of one checkpoint in one precision, each loaded when it is first needed.
 #pragma once
 
+#include "pipeline/controls.h"
 #include "pipeline/loras.h"
 
 namespace easel {
@@ -18,16 +19,19 @@ class StageSet {
   // From now on the networks have these LoRAs in them. Those that they change otherwise than the ones before are freed,
   // to be loaded again from the model's own bits.
   void use_loras(std::vector<OpenLora> loras);
+  // ControlNets that are not among these are freed.
+  void use_controls(const std::vector<ControlPtr>& controls);
 
   // Seconds spent in loading go to *seconds. `part` is one of the text encoders.
   const ClipTextEncoder& text_encoder(Part part, double* seconds);
   const XlmRobertaEncoder& multilingual(double* seconds);  // part kTextEncoder of an AltDiffusion checkpoint
   const UNet& unet(double* seconds);
+  const ControlNet& control(const Control& control, double* seconds);  // one of those in use
   const VaeDecoder& vae_decoder(double* seconds);
   const VaeEncoder& vae_encoder(double* seconds);
 
   void free_text_encoders();
-  void free_unet() { unet_.reset(); }
+  void free_unet();  // and its ControlNets
   void free_vae_decoder() { vae_decoder_.reset(); }
   void free_vae_encoder() { vae_encoder_.reset(); }
 
@@ -37,6 +41,7 @@ class StageSet {
   // Of a part's weights that drawing needs, loaded or not; of the VAE its decoder.
   int64_t bytes_of(Part part);
   int64_t vae_encoder_bytes();
+  int64_t control_bytes();  // of all ControlNets in use
 
   // By encoder, text and layer: a batch repeats its negative prompt, and often its prompts.
   std::map<std::tuple<Part, std::string, int64_t>, EncodedText> encoded;
@@ -52,6 +57,7 @@ class StageSet {
   std::optional<ClipTextEncoder> text_encoder_, text_encoder_2_;
   std::optional<XlmRobertaEncoder> multilingual_;
   std::optional<UNet> unet_;
+  std::map<ControlPtr, std::optional<ControlNet>> controls_;
   std::optional<VaeDecoder> vae_decoder_;
   std::optional<VaeEncoder> vae_encoder_;
   std::map<Part, int64_t> bytes_;

@@ -4,15 +4,25 @@ namespace easel {
 
 namespace {
 
-// What the network is told at the step it is called for.
-using Telling = std::shared_ptr<Conditioning>;
+// What the network is told at the step it is called for, and which call that is.
+struct Told {
+  Conditioning texts = {};
+  int call = -1;
+};
+using Telling = std::shared_ptr<Told>;
 
-// The U-Net under one telling, with what it sees beside the noise; it outlives the network made of it.
-Network told(const UNet& unet, Telling now, const Tensor& beside, at::ScalarType dtype) {
-  return [&unet, now = std::move(now), beside, dtype](const Tensor& in, double t) {
+// The U-Net under one telling, with what it sees beside the noise and what ControlNets add. It refers to the stretch,
+// and the U-Net outlives it.
+Network told(const UNet& unet, Telling now, const Tensor& beside, const Stretch& stretch, int64_t pictures) {
+  const auto calls = static_cast<int>(stretch.sampler->steps().size());
+  return [&unet, now = std::move(now), beside, &stretch, pictures, calls](const Tensor& in, double t) {
     check_interrupted();
+    const at::ScalarType dtype = stretch.nets.precision().unet;
     const Tensor x = beside.defined() ? at::cat({in, beside.repeat({in.size(0) / beside.size(0), 1, 1, 1})}, 1) : in;
-    return unet(x.to(dtype), t, now->context, now->added).to(at::kFloat);
+    const auto conditions = static_cast<int64_t>(stretch.texts.weights.front().size());
+    const auto control =
+        residuals(stretch.controls, {now->call, calls}, in.to(dtype), t, now->texts, pictures, conditions);
+    return unet(x.to(dtype), t, now->texts.context, now->texts.added, control ? &*control : nullptr).to(at::kFloat);
   };
 }
 
@@ -20,7 +30,8 @@ Network told(const UNet& unet, Telling now, const Tensor& beside, at::ScalarType
 Denoiser over_steps(Denoiser denoise, Telling now, std::function<Conditioning(const Step&)> texts) {
   return [denoise = std::move(denoise), now = std::move(now), texts = std::move(texts)](const Tensor& x,
                                                                                         const Step& step) {
-    *now = texts(step);
+    now->texts = texts(step);
+    ++now->call;
     return denoise(x, step);
   };
 }
@@ -40,8 +51,9 @@ Denoiser denoiser_of(const Pack& pack, const Stretch& stretch, const UNet& unet,
   const Request& r = *pack.front();
   const TextSchedule& texts = stretch.texts;
   const PredictionType prediction = stretch.sampler->prediction();
-  const auto now = std::make_shared<Conditioning>();
-  const Network network = told(unet, now, beside, stretch.nets.precision().unet);
+  const auto now = std::make_shared<Told>();
+  const auto pictures = static_cast<int64_t>(pack.size());
+  const Network network = told(unet, now, beside, stretch, pictures);
   const Network unguided = texts.is_composed() ? composed(network, texts.weights) : network;
   const auto all = [&texts](const Step& step) { return texts.at(step); };
   if (!stretch.nets.checkpoint().is_guided(*r.cfg_scale))
@@ -49,9 +61,7 @@ Denoiser denoiser_of(const Pack& pack, const Stretch& stretch, const UNet& unet,
   const Denoiser with_guidance = over_steps(make_denoiser(guided(pack, network, texts), prediction), now, all);
   const double from = r.cfg_start.value_or(0), to = r.cfg_end.value_or(1);
   if (from <= 0 && to >= 1) return with_guidance;
-  const auto conditional = [&texts, pictures = static_cast<int64_t>(pack.size())](const Step& step) {
-    return conditional_rows(texts.at(step), pictures);
-  };
+  const auto conditional = [&texts, pictures](const Step& step) { return conditional_rows(texts.at(step), pictures); };
   return guided_between(from, to, with_guidance, over_steps(make_denoiser(unguided, prediction), now, conditional));
 }
 

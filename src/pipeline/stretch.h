@@ -3,17 +3,16 @@
 
 #include "pipeline/beginning.h"
 #include "pipeline/conditioning.h"
+#include "pipeline/control_calls.h"
 #include "pipeline/trajectory.h"
 
 namespace easel {
-
-// The resolved requests of pictures that go through the networks together: they share their pack_key().
-using Pack = std::vector<const Request*>;
 
 struct Stretch {
   StageSet& nets;
   std::unique_ptr<Sampler> sampler;
   TextSchedule texts;
+  std::vector<AppliedControl> controls = {};
   Step goal = {.t = 0, .alpha = 1, .sigma = 0};  // where its last step leads: the picture, or the next one's first step
 };
 

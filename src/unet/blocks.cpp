@@ -94,11 +94,23 @@ UNetBody::UNetBody(const Weights& w, const BodySpec& s)
   }
 }
 
-Tensor UNetBody::operator()(Tensor x, const Tensor& time, const Tensor& context) const {
+namespace {
+
+void add(const ControlResiduals& control, std::vector<Tensor>& skips, Tensor& mid) {
+  TORCH_CHECK(control.down.size() == skips.size(), "control for ", control.down.size(), " of ", skips.size(), " skips");
+  for (std::size_t i = 0; i < skips.size(); ++i) skips[i] = skips[i] + control.down[i];
+  if (control.mid.defined()) mid = mid + control.mid;
+}
+
+}  // namespace
+
+Tensor UNetBody::operator()(Tensor x, const Tensor& time, const Tensor& context,
+                            const ControlResiduals* control) const {
   x = conv_in(x.contiguous(at::MemoryFormat::ChannelsLast));
   std::vector<Tensor> skips = {x};
   for (const DownBlock& block : down_blocks) x = block(x, time, context, skips);
   x = mid_block(x, time, context);
+  if (control != nullptr) add(*control, skips, x);
   for (const UpBlock& block : up_blocks) x = block(x, time, context, skips);
   TORCH_CHECK(skips.empty(), "skip connections left over");
   return conv_out(conv_norm_out.silu(x));

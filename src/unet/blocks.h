@@ -4,6 +4,7 @@
 
 #include <variant>
 
+#include "easel/unet.h"
 #include "unet/transformer.h"
 
 namespace easel {
@@ -75,8 +76,9 @@ struct UNetBody {
   Conv2d conv_out;
   UNetBody(const Weights& w, const BodySpec& s);
   // x: [B, in_channels, H, W]; time: [1 or B, time_width] after SiLU; context: [B, T, D], undefined without text →
-  // [B, out_channels, H, W]
-  Tensor operator()(Tensor x, const Tensor& time, const Tensor& context) const;
+  // [B, out_channels, H, W]; control: null, or what is added behind the middle
+  Tensor operator()(Tensor x, const Tensor& time, const Tensor& context,
+                    const ControlResiduals* control = nullptr) const;
 };
 
 }  // namespace easel

@@ -243,6 +243,15 @@ void identify_unet(FileIdentity& id, const Names& names, const WeightSource& fil
   if (id.kind == FileKind::kUNet && !id.family.empty()) id.title += ", U-Net only";
 }
 
+// diffusers' names, or LDM's, mostly behind `control_model.`.
+void identify_controlnet(FileIdentity& id, const Names& names) {
+  id.family = family_of_unet(names, "");
+  const std::string hint = "input_hint_block.0.weight";
+  const std::string* ldm = names.first("*" + hint);
+  const std::string prefix = ldm ? ldm->substr(0, ldm->size() - hint.size()) : "";
+  id.parts = {{"controlnet", prefix, ldm ? Naming::kLdm : Naming::kDiffusers}};
+}
+
 void identify_model(FileIdentity& id, const Names& names, const WeightSource& file) {
   for (const PartRow* row : part_rows_of(names)) {
     id.parts.push_back(row->part);
@@ -268,7 +277,7 @@ FileIdentity identify(const WeightSource& file) {
   if (const KindRow* row = kind_row_of(names)) {
     id.kind = row->kind, id.title = row->title;
     if (id.kind == FileKind::kLora) id.family = family_of_adapter(names, file.metadata());
-    if (id.kind == FileKind::kControlNet) id.family = family_of_unet(names, "");
+    if (id.kind == FileKind::kControlNet) identify_controlnet(id, names);
     if (id.kind == FileKind::kTextualInversion) id.family = family_of_embedding(names);
   } else if (is_lone_embedding(names)) {
     id.kind = FileKind::kTextualInversion, id.title = "textual inversion", id.family = family_of_embedding(names);

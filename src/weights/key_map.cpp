@@ -86,43 +86,70 @@ void KeyMap::add(std::string ours, std::string theirs, const Inside* inside) {
 // LDM counts the blocks of all levels in one row: per level its layers, then its resampler. In a block, the ResNet is
 // slot 0 and the transformer slot 1. Up, the resampler has no block of its own: it is the last slot of the level's
 // last.
-KeyMap KeyMap::unet(const json& config) {
-  KeyMap map;
-  map.add("time_embedding.linear_1", "time_embed.0");
-  map.add("time_embedding.linear_2", "time_embed.2");
+void KeyMap::add_way_down(const json& config) {
+  add("time_embedding.linear_1", "time_embed.0");
+  add("time_embedding.linear_2", "time_embed.2");
   const bool text_time = is_set(config, "addition_embed_type"), classes = is_set(config, "class_embed_type");
   for (const auto& [ours, used] : {std::pair("add_embedding", text_time), {"class_embedding", classes && !text_time}}) {
     if (!used) continue;
-    map.add(std::string(ours) + ".linear_1", "label_emb.0.0");
-    map.add(std::string(ours) + ".linear_2", "label_emb.0.2");
+    add(std::string(ours) + ".linear_1", "label_emb.0.0");
+    add(std::string(ours) + ".linear_2", "label_emb.0.2");
   }
-  map.add("conv_in", "input_blocks.0.0");
-  map.add("conv_norm_out", "out.0");
-  map.add("conv_out", "out.2");
-  map.add("mid_block.resnets.0", "middle_block.0", &unet_resnet());
-  map.add("mid_block.attentions.0", "middle_block.1");
-  map.add("mid_block.resnets.1", "middle_block.2", &unet_resnet());
-
+  add("conv_in", "input_blocks.0.0");
+  add("mid_block.resnets.0", "middle_block.0", &unet_resnet());
+  add("mid_block.attentions.0", "middle_block.1");
+  add("mid_block.resnets.1", "middle_block.2", &unet_resnet());
   const std::size_t levels = field(config, "block_out_channels").size();
   const std::vector<int64_t> layers = layers_per_level(config, levels);
-  const auto add_layer = [&](const std::string& ours, int64_t index, const std::string& theirs, bool attention) {
-    map.add(dotted(ours + ".resnets", index), theirs + ".0", &unet_resnet());
-    if (attention) map.add(dotted(ours + ".attentions", index), theirs + ".1");
-  };
-  for (std::size_t level = 0, block = 1; level < levels; ++level) {
+  int64_t block = 1;
+  for (std::size_t level = 0; level < levels; ++level) {
     const std::string ours = "down_blocks." + std::to_string(level);
     const bool attention = has_attention(config, "down_block_types", level);
-    for (int64_t i = 0; i < layers[level]; ++i) add_layer(ours, i, dotted("input_blocks", block++), attention);
-    if (level + 1 < levels) map.add(ours + ".downsamplers.0.conv", dotted("input_blocks", block++) + ".0.op");
+    for (int64_t i = 0; i < layers[level]; ++i, ++block) {
+      const std::string theirs = dotted("input_blocks", block);
+      add(dotted(ours + ".resnets", i), theirs + ".0", &unet_resnet());
+      if (attention) add(dotted(ours + ".attentions", i), theirs + ".1");
+    }
+    if (level + 1 < levels) add(ours + ".downsamplers.0.conv", dotted("input_blocks", block++) + ".0.op");
   }
-  for (std::size_t level = 0, block = 0; level < levels; ++level) {  // coarsest first
+}
+
+KeyMap KeyMap::unet(const json& config) {
+  KeyMap map;
+  map.add_way_down(config);
+  map.add("conv_norm_out", "out.0");
+  map.add("conv_out", "out.2");
+  const std::size_t levels = field(config, "block_out_channels").size();
+  const std::vector<int64_t> layers = layers_per_level(config, levels);
+  int64_t block = 0;
+  for (std::size_t level = 0; level < levels; ++level) {  // coarsest first
     const std::string ours = "up_blocks." + std::to_string(level);
     const bool attention = has_attention(config, "up_block_types", level);
-    for (int64_t i = 0; i <= layers[levels - 1 - level]; ++i)
-      add_layer(ours, i, dotted("output_blocks", block++), attention);
+    for (int64_t i = 0; i <= layers[levels - 1 - level]; ++i, ++block) {
+      const std::string theirs = dotted("output_blocks", block);
+      map.add(dotted(ours + ".resnets", i), theirs + ".0", &unet_resnet());
+      if (attention) map.add(dotted(ours + ".attentions", i), theirs + ".1");
+    }
     if (level + 1 < levels)
       map.add(ours + ".upsamplers.0.conv", dotted("output_blocks", block - 1) + (attention ? ".2.conv" : ".1.conv"));
   }
+  return map;
+}
+
+// The control picture's embedding is a row of convolutions with SiLUs between, in every second place.
+KeyMap KeyMap::controlnet(const json& config) {
+  KeyMap map;
+  map.add_way_down(config);
+  const std::size_t levels = field(config, "block_out_channels").size();
+  auto skips = static_cast<int64_t>(levels);  // conv_in's and the downsamplers'
+  for (const int64_t layers : layers_per_level(config, levels)) skips += layers;
+  for (int64_t i = 0; i < skips; ++i) map.add(dotted("controlnet_down_blocks", i), dotted("zero_convs", i) + ".0");
+  map.add("controlnet_mid_block", "middle_block_out.0");
+  const auto blocks = static_cast<int64_t>(2 * (field(config, "conditioning_embedding_out_channels").size() - 1));
+  map.add("controlnet_cond_embedding.conv_in", "input_hint_block.0");
+  for (int64_t i = 0; i < blocks; ++i)
+    map.add(dotted("controlnet_cond_embedding.blocks", i), dotted("input_hint_block", 2 * (i + 1)));
+  map.add("controlnet_cond_embedding.conv_out", dotted("input_hint_block", 2 * (blocks + 1)));
   return map;
 }
 

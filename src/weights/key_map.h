@@ -11,6 +11,8 @@ class KeyMap {
   // `config`: the part's config.json, which numbers the blocks. Throws Error(kFile) for fields that are missing.
   static KeyMap unet(const json& config);
   static KeyMap vae(const json& config);
+  // A ControlNet without its prefix (control_model.): a U-Net's way down and what is its own.
+  static KeyMap controlnet(const json& config);
   // OpenCLIP's text tower. q_proj, k_proj and v_proj have no counterpart: they are stacked (see layouts.cpp).
   static KeyMap open_clip(int64_t layers);
 
@@ -32,6 +34,8 @@ class KeyMap {
 
   // `inside` is static data.
   void add(std::string ours, std::string theirs, const Inside* inside = nullptr);
+
+  void add_way_down(const json& config);
 
   static const Inside& unet_resnet();
   static const Inside& vae_resnet();

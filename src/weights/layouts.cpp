@@ -36,7 +36,9 @@ int64_t count_layers(const WeightSource& source, const std::string& begin) {
 
 KeyMap key_map_of(const FilePart& part, const json& config, int64_t layers) {
   if (part.naming == Naming::kOpenClip) return KeyMap::open_clip(layers);
-  TORCH_CHECK(part.name == "unet" || part.name == "vae", "LDM has no names of its own for ", part.name);
+  TORCH_CHECK(part.name == "unet" || part.name == "vae" || part.name == "controlnet",
+              "LDM has no names of its own for ", part.name);
+  if (part.name == "controlnet") return KeyMap::controlnet(config);
   return part.name == "unet" ? KeyMap::unet(config) : KeyMap::vae(config);
 }
 

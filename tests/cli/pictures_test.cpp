@@ -96,7 +96,11 @@ TEST_F(Pictures, Metadata) {
                         // of pictures that begin with one, and of large ones
                         "init_img", "strength", "resize", "mask", "invert_mask", "mask_blur", "inpaint_full_res",
                         "inpaint_padding", "no_paste_back", "outpaint", "hires", "hires_upscaler", "hires_steps",
-                        "hires_strength", "vae_tiling", "vae_tiling_fast"};
+                        "hires_strength", "vae_tiling", "vae_tiling_fast",
+                        // of pictures with adapters
+                        "embd_dir", "lora", "lora_dir", "lora_partial", "control_net", "control_image",
+                        "control_strength", "control_start", "control_end", "control_guess", "canny", "canny_low",
+                        "canny_high"};
   for (const RequestField& field : request_fields()) {
     const bool has_no_eta = field.name == "eta" && !find_sampler(exact.at("sampler").get<std::string>()).has_eta;
     const bool of_other_models = std::find(others.begin(), others.end(), field.name) != others.end();
@@ -143,9 +147,11 @@ TEST_F(Pictures, EmptyAndEndlessPrompts) {
   EXPECT_EQ(draw({"-p", "", "-s", "1"}).out, "00000-1.png\n");
   std::string words;
   for (int i = 0; i < 10'000; ++i) words += "owl ";
-  const Result r = draw({"-p", "-", "-s", "1", "-o", "{prompt:20}-{seed}.png"}, {.input = words});
-  EXPECT_EQ(r.out, "owl-owl-owl-owl-owl-1.png\n");
-  expect_words(r.err.substr(0, 300), {"not seen by the model", "owl"});
+  const Result chunks = draw({"-p", "-", "-s", "1", "-o", "{prompt:20}-{seed}.png"}, {.input = words});
+  EXPECT_EQ(chunks.out, "owl-owl-owl-owl-owl-1.png\n") << chunks.err;
+  const Result cut = draw({"-p", "-", "-s", "2", "--prompt-syntax", "raw"}, {.input = words});
+  EXPECT_EQ(cut.out, "00001-2.png\n");
+  expect_words(cut.err.substr(0, 300), {"not seen by the model", "owl"});
 }
 
 }  // namespace

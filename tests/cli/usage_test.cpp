@@ -65,8 +65,8 @@ TEST_F(Usage, PromptsThatCannotBeDrawn) {
 }
 
 TEST_F(Usage, OptionsAreSpelledAsTheyAre) {
-  refuses({"a", "-prompt", "b", "--lora", "x", "-y", "--json=1", "--eta", "0", "--eta", "1", "--steps"},
-          {"-prompt: long options have two dashes: --prompt", "unknown option --lora", "unknown option -y",
+  refuses({"a", "-prompt", "b", "--canvas", "x", "-y", "--json=1", "--eta", "0", "--eta", "1", "--steps"},
+          {"-prompt: long options have two dashes: --prompt", "unknown option --canvas", "unknown option -y",
            "--json takes no value", "--eta is given 2 times", "--steps: its value is missing"});
   refuses({"samplers", "x", "--foo"}, {"unexpected argument 'x'", "unknown option --foo", "easel samplers --help"});
 }

@@ -32,6 +32,21 @@ inline void expect_same(const Picture& got, const Picture& want) {
     ASSERT_NEAR(got.image.pixels[i], want.image.pixels[i], 1) << "value " << i;
 }
 
+// Of two pictures' values; 255 where their sizes differ.
+inline int largest_difference(const Image& a, const Image& b) {
+  const auto difference = compare(a, b);
+  return difference ? difference->largest : 255;
+}
+
+// From stored uint8 [height, width, 3].
+inline Image image_of(const Tensor& stored) {
+  const Tensor pixels = stored.contiguous();
+  Image image;
+  image.height = static_cast<int>(pixels.size(0)), image.width = static_cast<int>(pixels.size(1));
+  image.pixels.assign(pixels.data_ptr<uint8_t>(), pixels.data_ptr<uint8_t>() + pixels.numel());
+  return image;
+}
+
 template <class Run>
 void expect_fault(const std::vector<std::string>& words, Run&& run, ErrorKind kind = ErrorKind::kFile) {
   try {

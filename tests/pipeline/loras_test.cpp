@@ -8,22 +8,6 @@ using namespace testing;
 
 const Precision kF32 = resolve_precision("cpu", DtypeChoice::kF32);
 
-int largest_difference(const Image& a, const Image& b) {
-  if (a.pixels.size() != b.pixels.size()) return 255;
-  int largest = 0;
-  for (std::size_t i = 0; i < a.pixels.size(); ++i)
-    largest = std::max(largest, std::abs(int{a.pixels[i]} - int{b.pixels[i]}));
-  return largest;
-}
-
-Image image_of(const Tensor& stored) {
-  const Tensor pixels = stored.contiguous();
-  Image image;
-  image.height = static_cast<int>(pixels.size(0)), image.width = static_cast<int>(pixels.size(1));
-  image.pixels.assign(pixels.data_ptr<uint8_t>(), pixels.data_ptr<uint8_t>() + pixels.numel());
-  return image;
-}
-
 const std::string kLoras = data("loras");
 
 class LoraPictures : public ::testing::Test {

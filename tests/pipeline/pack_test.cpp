@@ -6,14 +6,6 @@ namespace {
 
 using namespace testing;
 
-int largest_difference(const Image& a, const Image& b) {
-  if (a.pixels.size() != b.pixels.size()) return 255;
-  int largest = 0;
-  for (std::size_t i = 0; i < a.pixels.size(); ++i)
-    largest = std::max(largest, std::abs(int{a.pixels[i]} - int{b.pixels[i]}));
-  return largest;
-}
-
 // Unlike in all that pictures of a pack may be unlike in.
 std::vector<Request> unlike_requests(std::size_t count, const std::function<void(Request&)>& change) {
   std::vector<Request> requests;

@@ -8,14 +8,6 @@ using namespace testing;
 
 const Precision kF32 = resolve_precision("cpu", DtypeChoice::kF32);
 
-int largest_difference(const Image& a, const Image& b) {
-  if (a.pixels.size() != b.pixels.size()) return 255;
-  int largest = 0;
-  for (std::size_t i = 0; i < a.pixels.size(); ++i)
-    largest = std::max(largest, std::abs(int{a.pixels[i]} - int{b.pixels[i]}));
-  return largest;
-}
-
 class PromptPictures : public ::testing::Test {
  protected:
   Pipeline& pipeline(const std::string& model) {
@@ -47,14 +39,6 @@ class PromptPictures : public ::testing::Test {
   const TinyCheckpoints tiny_;
   std::map<std::string, std::unique_ptr<Pipeline>> pipelines_;
 };
-
-Image image_of(const Tensor& stored) {
-  const Tensor pixels = stored.contiguous();
-  Image image;
-  image.height = static_cast<int>(pixels.size(0)), image.width = static_cast<int>(pixels.size(1));
-  image.pixels.assign(pixels.data_ptr<uint8_t>(), pixels.data_ptr<uint8_t>() + pixels.numel());
-  return image;
-}
 
 Request request_of(const json& golden) {
   Request r;
