@@ -1,6 +1,6 @@
 """Names and shapes of the full-size models in both layouts: tests/data/golden/keys.SPEC.tsv.gz (no weights are made).
 
-    single_file_keys.py [SPEC …]        all of SPECS without arguments
+    single_file_keys.py [SPEC …]        all of SPECS without arguments; sd15-controlnet is SD1.5's ControlNet
 
 A line: part, diffusers key, its shape, single-file key, its shape. Keys and shapes are those of the reference's modules on
 the meta device; the pairing is diffusers' own: each tensor of a single file holds its number, and is followed through
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from diffusers.loaders import single_file_utils
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -124,9 +124,37 @@ def rows_of(spec: str) -> list:
     return rows
 
 
+def controlnet_key(key: str, config: dict) -> str:
+    module, leaf = key.rsplit(".", 1)
+    parts = module.split(".")
+    if parts[0] == "controlnet_down_blocks":
+        return f"control_model.zero_convs.{parts[1]}.0.{leaf}"
+    if parts[0] == "controlnet_mid_block":
+        return f"control_model.middle_block_out.0.{leaf}"
+    if parts[0] == "controlnet_cond_embedding":
+        last = 4 * len(config["conditioning_embedding_out_channels"]) - 2
+        place = {"conv_in": 0, "conv_out": last}.get(parts[1], 2 * (int(parts[-1]) + 1) if parts[1] == "blocks" else None)
+        return f"control_model.input_hint_block.{place}.{leaf}"
+    return unet_key(key, config).replace("model.diffusion_model.", "control_model.")
+
+
+def controlnet_rows() -> list:
+    unet = UNet2DConditionModel.load_config(REPOSITORY / "models/specs/sd15/unet.json")
+    with torch.device("meta"):
+        net = ControlNetModel.from_unet(UNet2DConditionModel.from_config(unet), load_weights_from_unet=False)
+    shapes = {k: tuple(v.shape) for k, v in net.state_dict().items()}
+    keys, config = list(shapes), dict(net.config)
+    names = [controlnet_key(key, config) for key in keys]
+    numbered = {name: torch.full([1], float(n)) for n, name in enumerate(names)}
+    assert len(numbered) == len(keys)
+    converted = single_file_utils.convert_controlnet_checkpoint(numbered, config)
+    assert set(converted) == set(keys), set(converted) ^ set(keys)
+    return [("controlnet", key, shapes[key], names[int(converted[key].item())], shapes[key]) for key in keys]
+
+
 def main() -> None:
-    for spec in sys.argv[1:] or SPECS:
-        rows = rows_of(spec)
+    for spec in sys.argv[1:] or (*SPECS, "sd15-controlnet"):
+        rows = controlnet_rows() if spec == "sd15-controlnet" else rows_of(spec)
         text = "".join("\t".join(",".join(map(str, cell)) if isinstance(cell, tuple) else cell for cell in row) + "\n" for row in rows)
         file = GOLDEN / f"keys.{spec}.tsv.gz"
         file.write_bytes(gzip.compress(text.encode(), 9, mtime=0))

@@ -53,6 +53,26 @@ TEST(Layouts, FolderToSingleFileAtFullSize) {
   }
 }
 
+TEST(Layouts, AControlNetAtFullSize) {
+  const SourcePtr file = shape_source(single_file_shapes("sd15-controlnet"));
+  const FileIdentity id = identify(*file);
+  EXPECT_EQ(id.kind, FileKind::kControlNet);
+  EXPECT_EQ(id.family, "sd1");
+  const FilePart* part = id.part("controlnet");
+  ASSERT_TRUE(part);
+  EXPECT_EQ(part->prefix, "control_model.");
+  json config = spec_config("sd15", "unet");
+  config["conditioning_embedding_out_channels"] = {16, 32, 96, 256};
+  const Shapes folder = folder_shapes("sd15-controlnet", "controlnet");
+  EXPECT_EQ(folder.size(), 340u);
+  const SourcePtr view = as_diffusers(file, *part, config);
+  EXPECT_EQ(difference(shapes_of(*view), folder), "");
+  for (const KeyRow& row : key_rows("sd15-controlnet")) EXPECT_EQ(view->stored_name(row.ours), row.theirs);
+  EXPECT_EQ(difference(shapes_of(*as_single_file(shape_source(folder), *part, config)),
+                       single_file_shapes("sd15-controlnet")),
+            "");
+}
+
 TEST(Layouts, TheNumbersOfKeys) {
   const auto count = [](const std::string& spec, const std::string& part) { return folder_shapes(spec, part).size(); };
   EXPECT_EQ(count("sd15", "unet"), 686u);
