@@ -51,6 +51,10 @@ class Lora {
   // AUTOMATIC1111 take it; at strength 1 it is the paper's.
   Tensor merged(const std::string& part, const std::string& tensor, Tensor weight, double strength) const;
 
+  // The change as a product that a layer computes beside its weight: LoRA and LoCon without a core and a magnitude;
+  // nullopt for all others.
+  std::optional<LowRank> low_rank(const std::string& part, const std::string& tensor, double strength) const;
+
   const std::filesystem::path& file() const { return file_; }
   std::size_t tensors() const { return updates_.size(); }
 
@@ -67,6 +71,7 @@ struct AppliedLora {
 
 // A view of a part's weights in which the changes are made one after the other, in float32, when a tensor is loaded; it
 // is rounded once, to the dtype it is bound in. Tensors that no LoRA changes are the base's own memory.
-SourcePtr with_loras(SourcePtr base, std::string part, std::vector<AppliedLora> loras);
+// `beside`: tensors of which all changes are low_rank() ones stay as they are, and layers compute the changes.
+SourcePtr with_loras(SourcePtr base, std::string part, std::vector<AppliedLora> loras, bool beside = false);
 
 }  // namespace easel

@@ -13,8 +13,12 @@ namespace easel {
 
 enum class Bias { kYes, kNo };
 
+// y + Σ up·(down·x)·scale, in y's memory. x: [..., in]; y: [..., out].
+Tensor add_changes(Tensor y, const Tensor& x, const std::vector<LowRank>& changes);
+
 // weight [out, in], bias [out]. x: [..., in] → [..., out].
 struct Linear {
+  std::vector<LowRank> changes;
   Tensor weight, bias;
   Linear(const Weights& w, int64_t in, int64_t out, Bias has_bias = Bias::kYes);
   Tensor operator()(const Tensor& x) const;
@@ -22,6 +26,7 @@ struct Linear {
 
 // weight [out, in, kernel, kernel], bias [out]; square kernel.
 struct Conv2d {
+  std::vector<LowRank> changes;
   Tensor weight, bias;
   int64_t stride, padding;
   struct Shape2d {

@@ -48,6 +48,7 @@ struct Request {
   std::optional<std::string> embd_dir;                              // folder of textual inversions
   std::optional<std::vector<std::string>> lora;                     // "FILE[:w[:te]]"
   std::optional<std::string> lora_dir;                              // folder of <lora:name:w>
+  std::optional<std::string> lora_apply;                            // at-load, at-runtime
   std::optional<bool> lora_partial;                                 // leave out what the model has no place for
 
   // ControlNets, each with its picture, strength and share of the steps, in one order.

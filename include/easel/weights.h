@@ -17,6 +17,13 @@ struct TensorInfo {
   at::ScalarType dtype;
 };
 
+// A change of a layer's weight that is computed beside it: up·down·scale.
+struct LowRank {
+  Tensor down;  // [rank, in, …], the rest as the weight
+  Tensor up;    // [out, rank]
+  double scale = 1;
+};
+
 // A named collection of tensors: a file, several shards, a renamed view, random numbers. Immutable: may be used from
 // several threads.
 class WeightSource {
@@ -30,6 +37,9 @@ class WeightSource {
   // For a network that asks for `shape`: the stored tensor, whatever its shape; undefined where there is none. Sources
   // that make their tensors make this shape.
   virtual Tensor load(const std::string& name, at::IntArrayRef shape) const;
+  // What a layer is to compute beside its weight, and the weight without it; load() has it in it.
+  virtual std::vector<LowRank> beside(const std::string& name) const { return (void)name, std::vector<LowRank>(); }
+  virtual Tensor load_unchanged(const std::string& name, at::IntArrayRef shape) const { return load(name, shape); }
   // The pages behind a tensor that was converted are not needed again (madvise); default: nothing.
   virtual void drop_pages(const std::string& name) const { (void)name; }
   // The name that `name` has in the file, for messages.
@@ -191,6 +201,8 @@ class Weights {
   // dtype and device fit it is the source's own memory, else the source's pages are dropped. A stored shape may have
   // further dimensions of 1: LDM's VAE keeps its linear layers [C, C] as 1x1 convolutions [C, C, 1, 1].
   Tensor get(std::string_view name, const Shape& shape) const;
+  // For a layer that computes changes beside its weight.
+  Tensor get(std::string_view name, const Shape& shape, std::vector<LowRank>& beside) const;
   // Undefined tensor where the source does not have it.
   Tensor maybe(std::string_view name, const Shape& shape) const;
   // Whether the source has the tensor, or tensors below that name.
@@ -211,6 +223,7 @@ class Weights {
 
  private:
   Weights below(std::string prefix) const;
+  Tensor bound(const std::string& key, const Shape& shape, bool changed) const;
   std::optional<std::string> misfit(const TensorInfo& stored, const Shape& shape) const;
   Tensor convert(const std::string& key, const Tensor& stored) const;
 

@@ -194,14 +194,20 @@ Tensor Lora::merged(const std::string& part, const std::string& tensor, Tensor w
   return weight + (whole - weight) * strength;
 }
 
+std::optional<LowRank> Lora::low_rank(const std::string& part, const std::string& tensor, double strength) const {
+  const auto found = updates_.find({part, tensor});
+  if (found == updates_.end() || !found->second->down.defined()) return std::nullopt;
+  return LowRank{found->second->down, found->second->up, found->second->scale * strength};
+}
+
 // ---- the view -----------------------------------------------------------------------------------------------------
 
 namespace {
 
 class MergedSource : public WeightSource {
  public:
-  MergedSource(SourcePtr base, std::string part, std::vector<AppliedLora> loras)
-      : base_(std::move(base)), part_(std::move(part)), loras_(std::move(loras)) {}
+  MergedSource(SourcePtr base, std::string part, std::vector<AppliedLora> loras, bool beside)
+      : base_(std::move(base)), part_(std::move(part)), loras_(std::move(loras)), beside_(beside) {}
 
   std::vector<std::string> names() const override { return base_->names(); }
   std::optional<TensorInfo> info(const std::string& name) const override {
@@ -216,6 +222,20 @@ class MergedSource : public WeightSource {
     Tensor weight = stored.to(at::kFloat);
     for (const AppliedLora& applied : loras_) weight = applied.lora->merged(part_, name, weight, applied.strength);
     return weight;
+  }
+  std::vector<LowRank> beside(const std::string& name) const override {
+    std::vector<LowRank> changes;
+    if (!beside_) return changes;
+    for (const AppliedLora& applied : loras_) {
+      if (applied.strength == 0 || !applied.lora->changes(part_, name)) continue;
+      auto change = applied.lora->low_rank(part_, name, applied.strength);
+      if (!change) return {};
+      changes.push_back(std::move(*change));
+    }
+    return changes;
+  }
+  Tensor load_unchanged(const std::string& name, at::IntArrayRef shape) const override {
+    return base_->load(name, shape);
   }
   void drop_pages(const std::string& name) const override { base_->drop_pages(name); }
   std::string stored_name(const std::string& name) const override { return base_->stored_name(name); }
@@ -233,6 +253,7 @@ class MergedSource : public WeightSource {
   SourcePtr base_;
   std::string part_;
   std::vector<AppliedLora> loras_;
+  bool beside_;
 };
 
 std::optional<double> strength_of(std::string_view text) {
@@ -246,10 +267,10 @@ std::optional<double> strength_of(std::string_view text) {
 
 }  // namespace
 
-SourcePtr with_loras(SourcePtr base, std::string part, std::vector<AppliedLora> loras) {
+SourcePtr with_loras(SourcePtr base, std::string part, std::vector<AppliedLora> loras, bool beside) {
   std::erase_if(loras, [&](const AppliedLora& applied) { return !applied.lora->changes(part); });
   if (loras.empty()) return base;
-  return std::make_shared<MergedSource>(std::move(base), std::move(part), std::move(loras));
+  return std::make_shared<MergedSource>(std::move(base), std::move(part), std::move(loras), beside);
 }
 
 // ---- naming files -------------------------------------------------------------------------------------------------

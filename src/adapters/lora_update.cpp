@@ -59,6 +59,7 @@ Tensor tucker(const Tensor& core, const Tensor& in, const Tensor& out) {
 struct Factored {
   std::function<Tensor()> delta;
   int64_t rank;
+  Tensor down = {}, up = {};
 };
 
 // up [out, r] · down [r, in·k·k]; with a core: up [out, r], core [r, r, k, k], down [r, in].
@@ -75,7 +76,9 @@ Factored low_rank(Reader& read) {
   }
   read.expect(up.size(1) == rank && up.size(0) == read.shape().front() && up.size(0) * down.size(1) == read.numel(),
               "lora_up and lora_down do not multiply to it: " + shapes(up, down));
-  return {[=, shape = read.shape()] { return at::matmul(up, down).reshape(shape); }, rank};
+  Shape narrow = read.shape();
+  narrow.front() = rank;
+  return {[=, shape = read.shape()] { return at::matmul(up, down).reshape(shape); }, rank, down.reshape(narrow), up};
 }
 
 // One factor of LoHa: a [out, r] · b [r, in·k·k], or with a core t: a [r, out], b [r, in].
@@ -196,10 +199,10 @@ LoraUpdate make_update(const LoraTensors& tensors, const Shape& shape, const Pef
                        const std::string& where) {
   Reader read(tensors, shape, where);
   const Factored change = factored(read, tensors);
-  LoraUpdate update{change.delta, scale_of(tensors, change.rank, peft, read), {}};
+  LoraUpdate update{change.delta, scale_of(tensors, change.rank, peft, read), change.down, change.up, {}};
   read.expect(std::isfinite(update.scale), "alpha gives a scale that is not finite");
   if (tensors.contains("dora_scale") || tensors.contains("lora_magnitude_vector"))
-    update.magnitude = magnitude_of(tensors, read);
+    update.magnitude = magnitude_of(tensors, read), update.down = update.up = Tensor();
   return update;
 }
 

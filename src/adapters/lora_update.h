@@ -14,6 +14,7 @@ struct LoraUpdate {
   // Multiplied out; of the target's shape.
   std::function<Tensor()> delta;
   double scale = 1;
+  Tensor down, up;   // of a plain product: [rank, in, …] and [out, rank]; else undefined
   Tensor magnitude;  // DoRA's, broadcast over the weight; undefined without
 };
 

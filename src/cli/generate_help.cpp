@@ -69,7 +69,8 @@ const char* group_of(const RequestField& field) {
     return std::find(names.begin(), names.end(), name) != names.end();
   };
   if (name.find("prompt") != std::string::npos || name == "embd_dir") return kPromptGroup;
-  if (is_one_of({"model", "vae", "refiner", "refiner_start", "lora", "lora_dir", "lora_partial", "device", "dtype"}))
+  if (is_one_of({"model", "vae", "refiner", "refiner_start", "lora", "lora_dir", "lora_apply", "lora_partial", "device",
+                 "dtype"}))
     return kModelGroup;
   if (is_one_of({"original_size", "crop", "target_size", "aesthetic_score", "negative_aesthetic_score"}))
     return kSdxlGroup;

@@ -5,13 +5,21 @@
 
 namespace easel {
 
-Linear::Linear(const Weights& w, int64_t in, int64_t out, Bias has_bias)
-    : weight(w.get("weight", {out, in})), bias(has_bias == Bias::kYes ? w.get("bias", {out}) : Tensor()) {}
+Tensor add_changes(Tensor y, const Tensor& x, const std::vector<LowRank>& changes) {
+  for (const LowRank& change : changes) {
+    const Tensor down = change.down.view({change.down.size(0), -1});  // of a 1x1 convolution, too
+    y.add_(at::linear(at::linear(x, down), change.up), change.scale);
+  }
+  return y;
+}
 
-Tensor Linear::operator()(const Tensor& x) const { return at::linear(x, weight, bias); }
+Linear::Linear(const Weights& w, int64_t in, int64_t out, Bias has_bias)
+    : weight(w.get("weight", {out, in}, changes)), bias(has_bias == Bias::kYes ? w.get("bias", {out}) : Tensor()) {}
+
+Tensor Linear::operator()(const Tensor& x) const { return add_changes(at::linear(x, weight, bias), x, changes); }
 
 Conv2d::Conv2d(const Weights& w, const Shape2d& s)
-    : weight(w.get("weight", {s.out, s.in, s.kernel, s.kernel})),
+    : weight(w.get("weight", {s.out, s.in, s.kernel, s.kernel}, changes)),
       bias(w.get("bias", {s.out})),
       stride(s.stride),
       padding(s.padding) {
@@ -19,7 +27,14 @@ Conv2d::Conv2d(const Weights& w, const Shape2d& s)
   if (weight.defined() && s.kernel > 1) weight = weight.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-Tensor Conv2d::operator()(const Tensor& x) const { return at::conv2d(x, weight, bias, stride, padding); }
+Tensor Conv2d::operator()(const Tensor& x) const {
+  Tensor y = at::conv2d(x, weight, bias, stride, padding);
+  for (const LowRank& change : changes) {
+    const Tensor low = at::conv2d(x, change.down, /*bias=*/{}, stride, padding);
+    y.add_(at::conv2d(low, change.up.unsqueeze(-1).unsqueeze(-1)), change.scale);
+  }
+  return y;
+}
 
 GroupNorm::GroupNorm(const Weights& w, int64_t channels, int64_t groups_, double eps_)
     : weight(w.get("weight", {channels})), bias(w.get("bias", {channels})), groups(groups_), eps(eps_) {}

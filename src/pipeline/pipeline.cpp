@@ -29,6 +29,7 @@ struct Model {
   StageSet own;
   std::optional<StageSet> float32;
   std::vector<OpenLora> loras;
+  bool at_runtime = false;
   std::vector<ControlPtr> controls;
 
   Model(const Checkpoint& c, Precision precision) : checkpoint(c), tokenizers(c), own(c, precision) {}
@@ -36,6 +37,7 @@ struct Model {
   // The adapters of a request.
   void adapt(const Request& r) {
     loras = open_loras(r, checkpoint);
+    at_runtime = r.lora_apply.value_or("at-load") == "at-runtime";
     controls = open_controls(r, checkpoint);
     adapt(own);
     if (float32) adapt(*float32);
@@ -52,7 +54,7 @@ struct Model {
 
  private:
   void adapt(StageSet& nets) const {
-    nets.use_loras(loras);
+    nets.use_loras(loras, at_runtime);
     nets.use_controls(controls);
   }
 };

@@ -307,6 +307,13 @@ const std::vector<RequestField>& request_fields() {
        .is_path = true,
        .value_name = "FOLDER",
        .help = "where <lora:name:w> in prompts finds its files"},
+      {.name = "lora_apply",
+       .flags = "--lora-apply",
+       .member = &Request::lora_apply,
+       .words = {"at-load", "at-runtime"},
+       .value_name = "at-load|at-runtime",
+       .help = "add LoRAs to the weights, or compute them beside the weights, which stay as they are: slower steps; "
+               "LoHa, LoKr, DoRA and Tucker cores are added all the same (default: at-load)"},
       {.name = "lora_partial",
        .flags = "--lora-partial",
        .member = &Request::lora_partial,

@@ -230,10 +230,13 @@ Request resolve(const Request& given, const Checkpoint& c, const Precision& prec
   tell_of_control_sizes(r);
   if (r.embd_dir) prompt_shape(r, c);  // reads the files that its prompts name
   const bool has_loras = !open_loras(r, c).empty();
-  if (given.lora_partial.value_or(false) && !has_loras) {
-    settle({{"lora_partial", "--lora-partial has no effect without a LoRA"}}, r, faults, notes);
-    faults.raise_if_any(ErrorKind::kUsage);
-  }
+  IdleFields without_lora;
+  if (given.lora_partial.value_or(false) && !has_loras)
+    without_lora.push_back({"lora_partial", "--lora-partial has no effect without a LoRA"});
+  if (given.lora_apply && !has_loras)
+    without_lora.push_back({"lora_apply", "--lora-apply has no effect without a LoRA"});
+  settle(without_lora, r, faults, notes);
+  faults.raise_if_any(ErrorKind::kUsage);
 
   r.model = given.model.value_or(kBundledModel);
   r.device = precision.device_name();

@@ -100,7 +100,8 @@ const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::Sc
     const double start = now_seconds();
     // One choice of files for all parts, so that a run reads what its model hash says.
     const SourcePtr own = open_weights(checkpoint_, part, precision_.unet != at::kFloat);
-    const Weights w(with_loras(own, name_of(part), applied_to(part, loras_)), precision_.device, dtype);
+    const Weights w(with_loras(own, name_of(part), applied_to(part, loras_), loras_at_runtime_), precision_.device,
+                    dtype);
     Network network(w, spec);
     // Names were checked by audit(); values are checked as they are bound.
     w.finish(name_of(part), [](const std::string&) { return true; });
@@ -121,14 +122,18 @@ bool is_same(const std::vector<AppliedLora>& a, const std::vector<AppliedLora>& 
 
 }  // namespace
 
-void StageSet::use_loras(std::vector<OpenLora> loras) {
-  const auto differs = [&](Part part) { return !is_same(applied_to(part, loras_), applied_to(part, loras)); };
+void StageSet::use_loras(std::vector<OpenLora> loras, bool at_runtime) {
+  const auto differs = [&](Part part) {
+    const std::vector<AppliedLora> before = applied_to(part, loras_), now = applied_to(part, loras);
+    return !is_same(before, now) || (!now.empty() && at_runtime != loras_at_runtime_);
+  };
   const bool first = differs(Part::kTextEncoder), second = differs(Part::kTextEncoder2);
   if (differs(Part::kUNet)) unet_.reset();
   if (first) text_encoder_.reset();
   if (second) text_encoder_2_.reset();
   if (first || second) encoded.clear();
   loras_ = std::move(loras);
+  loras_at_runtime_ = at_runtime;
 }
 
 const ClipTextEncoder& StageSet::text_encoder(Part part, double* seconds) {

@@ -16,9 +16,9 @@ class StageSet {
  public:
   StageSet(const Checkpoint& checkpoint, Precision precision) : checkpoint_(checkpoint), precision_(precision) {}
 
-  // From now on the networks have these LoRAs in them. Those that they change otherwise than the ones before are freed,
-  // to be loaded again from the model's own bits.
-  void use_loras(std::vector<OpenLora> loras);
+  // From now on the networks have these LoRAs in them, or beside their weights. Those that they change otherwise than
+  // the ones before are freed, to be loaded again from the model's own bits.
+  void use_loras(std::vector<OpenLora> loras, bool at_runtime);
   // ControlNets that are not among these are freed.
   void use_controls(const std::vector<ControlPtr>& controls);
 
@@ -54,6 +54,7 @@ class StageSet {
   const Checkpoint& checkpoint_;
   Precision precision_;
   std::vector<OpenLora> loras_;
+  bool loras_at_runtime_ = false;
   std::optional<ClipTextEncoder> text_encoder_, text_encoder_2_;
   std::optional<XlmRobertaEncoder> multilingual_;
   std::optional<UNet> unet_;

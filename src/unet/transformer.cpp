@@ -44,7 +44,8 @@ Tensor BasicTransformerBlock::operator()(Tensor x, const Tensor& context) const 
 }
 
 TokenProjection::TokenProjection(const Weights& w, int64_t channels, bool linear)
-    : weight(linear ? w.get("weight", {channels, channels}) : w.get("weight", {channels, channels, 1, 1})),
+    : weight(linear ? w.get("weight", {channels, channels}, changes)
+                    : w.get("weight", {channels, channels, 1, 1}, changes)),
       bias(w.get("bias", {channels})) {
   weight = weight.view({channels, channels});
 }

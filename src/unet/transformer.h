@@ -39,9 +39,12 @@ struct BasicTransformerBlock {
 
 // proj_in or proj_out: a linear, or a 1x1 convolution that is applied to tokens as the linear it equals.
 struct TokenProjection {
+  std::vector<LowRank> changes;
   Tensor weight, bias;
   TokenProjection(const Weights& w, int64_t channels, bool linear);
-  Tensor operator()(const Tensor& tokens) const { return at::linear(tokens, weight, bias); }
+  Tensor operator()(const Tensor& tokens) const {
+    return add_changes(at::linear(tokens, weight, bias), tokens, changes);
+  }
 };
 
 struct Transformer2D {

@@ -82,7 +82,19 @@ std::optional<std::string> Weights::misfit(const TensorInfo& stored, const Shape
 }
 
 Tensor Weights::get(std::string_view name, const Shape& shape) const {
+  return bound(path(name), shape, /*changed=*/true);
+}
+
+Tensor Weights::get(std::string_view name, const Shape& shape, std::vector<LowRank>& beside) const {
   const std::string key = path(name);
+  if (source_ && !device_.is_meta()) {
+    for (const LowRank& change : source_->beside(key))
+      beside.push_back({change.down.to(device_, dtype_), change.up.to(device_, dtype_), change.scale});
+  }
+  return bound(key, shape, /*changed=*/beside.empty());
+}
+
+Tensor Weights::bound(const std::string& key, const Shape& shape, bool changed) const {
   binding_->asked[key] = shape;
   const Tensor stand_in = at::empty(shape, at::TensorOptions(dtype_).device(at::kMeta));
   if (!source_) return stand_in;
@@ -94,7 +106,7 @@ Tensor Weights::get(std::string_view name, const Shape& shape) const {
     }
     if (device_.is_meta()) return stand_in;
   }
-  const Tensor stored = source_->load(key, shape);
+  const Tensor stored = changed ? source_->load(key, shape) : source_->load_unchanged(key, shape);
   if (!stored.defined()) {
     binding_->missing.push_back("missing tensor " + label(*source_, key) + ", expected " + to_string(shape));
     return stand_in;

@@ -225,5 +225,23 @@ TEST(LoraChoices, SplitAtTheLastNumbers) {
   is("a:nan", "a:nan", 1, 1);
 }
 
+TEST_F(Loras, BesideTheWeights) {
+  const auto lora = open(data("loras/locon.safetensors"));
+  const SourcePtr source = with_loras(unet_, "unet", {{lora, 0.6}}, /*beside=*/true);
+  const std::string conv = kConv + ".weight", norm = "down_blocks.0.resnets.0.norm1.weight";
+  EXPECT_TRUE(source->beside(norm).empty());
+  const std::vector<LowRank> beside = source->beside(conv);
+  ASSERT_EQ(beside.size(), 1u);
+  const Shape shape = source->info(conv)->shape;
+  EXPECT_TRUE(at::equal(source->load_unchanged(conv, shape), unet_->load(conv)));
+  const Tensor change = at::matmul(beside[0].up, beside[0].down.flatten(1)).reshape(shape) * beside[0].scale;
+  EXPECT_LE(relative_difference(unet_->load(conv) + change, source->load(conv)), 1e-6);
+  // what is no product of two is merged
+  const SourcePtr dora = with_loras(unet_, "unet", {{lora, 0.6}, {open(data("loras/dora.safetensors")), 1.0}}, true);
+  EXPECT_TRUE(dora->beside(conv).empty());
+  const SourcePtr at_load = with_loras(unet_, "unet", {{lora, 0.6}});
+  EXPECT_TRUE(at_load->beside(conv).empty());
+}
+
 }  // namespace
 }  // namespace easel

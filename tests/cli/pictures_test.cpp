@@ -98,7 +98,7 @@ TEST_F(Pictures, Metadata) {
                         "inpaint_padding", "no_paste_back", "outpaint", "hires", "hires_upscaler", "hires_steps",
                         "hires_strength", "vae_tiling", "vae_tiling_fast",
                         // of pictures with adapters
-                        "embd_dir", "lora", "lora_dir", "lora_partial", "control_net", "control_image",
+                        "embd_dir", "lora", "lora_dir", "lora_apply", "lora_partial", "control_net", "control_image",
                         "control_strength", "control_start", "control_end", "control_guess", "canny", "canny_low",
                         "canny_high"};
   for (const RequestField& field : request_fields()) {

@@ -56,6 +56,29 @@ TEST_F(LoraPictures, EqualTheReference) {
   }
 }
 
+// Beside the weights, the sums of products are those of the merged ones up to rounding.
+TEST_F(LoraPictures, AtRuntimeAsAtLoad) {
+  for (const auto& [files, model] :
+       {std::pair{std::vector<std::string>{"peft.safetensors:0.8"}, "sd1"},
+        {{"locon.safetensors"}, "sd1"},
+        {{"peft.safetensors:0.5", "locon.safetensors:0.8", "dora.safetensors:0.3", "loha.safetensors"}, "sd1"},
+        {{"kohya-xl.safetensors:0.9"}, "sdxl"}}) {
+    Request r = request();
+    r.lora.emplace();
+    for (const std::string& file : files) r.lora->push_back(kLoras + "/" + file);
+    const Image merged = draw(r, model).image;
+    r.lora_apply = "at-runtime";
+    EXPECT_LE(largest_difference(draw(r, model).image, merged), 1) << files.front();
+    const Checkpoint& c = pipeline(model).checkpoint();
+    Request at_load = r;
+    at_load.lora_apply = "at-load";
+    EXPECT_NE(pack_key(resolve(r, c, kF32), c), pack_key(resolve(at_load, c, kF32), c));
+    EXPECT_EQ(draw(at_load, model).image.pixels, merged.pixels);
+  }
+  const Picture plain = draw(request());
+  EXPECT_TRUE(at::equal(draw(request()).latent, plain.latent));
+}
+
 TEST_F(LoraPictures, WhatIsTakenAwayLeavesNoTrace) {
   const Picture before = draw(request());
   Request changed = request();
@@ -129,6 +152,9 @@ TEST_F(LoraPictures, FaultsAreNamed) {
   fault({"no/folder"}, [](Request& r) { r.prompt = "<lora:peft>", r.lora_dir = "no/folder"; });
   fault(
       {"--lora-partial has no effect without a LoRA"}, [](Request& r) { r.lora_partial = true; }, ErrorKind::kUsage);
+  fault(
+      {"--lora-apply has no effect without a LoRA"}, [](Request& r) { r.lora_apply = "at-runtime"; },
+      ErrorKind::kUsage);
   fault(
       {"--lora-dir has no effect with --prompt-syntax raw"},
       [](Request& r) { r.lora_dir = kLoras, r.prompt_syntax = "raw"; }, ErrorKind::kUsage);
