@@ -16,18 +16,25 @@ enum class Bias { kYes, kNo };
 // y + Σ up·(down·x)·scale, in y's memory. x: [..., in]; y: [..., out].
 Tensor add_changes(Tensor y, const Tensor& x, const std::vector<LowRank>& changes);
 
-// weight [out, in], bias [out]. x: [..., in] → [..., out].
+// weight [out, in] (or [out, in, 1, 1]), bias [out]. x: [..., in] → [..., out].
 struct Linear {
   std::vector<LowRank> changes;
   Tensor weight, bias;
+  bool is_packed = false;  // the weight is in oneDNN's layout
   Linear(const Weights& w, int64_t in, int64_t out, Bias has_bias = Bias::kYes);
+  // A 1x1 convolution that is applied to tokens as the linear it equals.
+  static Linear of_convolution(const Weights& w, int64_t in, int64_t out);
   Tensor operator()(const Tensor& x) const;
+
+ private:
+  Linear(const Weights& w, const Shape& shape, Bias has_bias);
 };
 
 // weight [out, in, kernel, kernel], bias [out]; square kernel.
 struct Conv2d {
   std::vector<LowRank> changes;
   Tensor weight, bias;
+  bool is_packed = false;
   int64_t stride, padding;
   struct Shape2d {
     int64_t in, out, kernel = 3, stride = 1, padding = 1;
@@ -63,6 +70,8 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t head
 // mask: bool, true where attended to, [B, 1, T, S].
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, const Tensor& mask);
 
+// [..., 2·W], value and gate → [..., W]: value·GELU(gate), with erf.
+Tensor geglu(const Tensor& x);
 Tensor quick_gelu(const Tensor& x);  // x·sigmoid(1.702·x)
 
 // diffusers' get_timestep_embedding: t → [1, width] float32 of sines and cosines (Ho et al. 2020 after Vaswani et al.

@@ -70,6 +70,12 @@ uint64_t random_seed();
 int64_t peak_memory_bytes();       // VmHWM of this process
 int64_t available_memory_bytes();  // MemAvailable, bounded by the cgroup limit
 
+// Which kernels the CPU computes with: Easel's own with weights packed for oneDNN, or ATen's, which they are tested
+// against. For networks that are loaded afterwards.
+enum class Kernels { kFast, kPlain };
+Kernels kernels();
+void set_kernels(Kernels kernels);
+
 // Seconds since some fixed point; monotonic.
 double now_seconds();
 

@@ -193,6 +193,11 @@ class Weights {
   // source may be null: then tensors are meta tensors and only Binding::asked is of interest (key lists without files).
   // On the meta device names and shapes are checked and no value is read.
   Weights(SourcePtr source, at::Device device, at::ScalarType dtype);
+  // The same for layers that are called many times: they pack their weights, where kernels() are the fast ones.
+  Weights packed() const;
+  bool is_packed() const { return packed_; }
+  // The pages behind a tensor that a layer has copied are not needed again.
+  void drop_pages(std::string_view name) const;
 
   Weights operator/(std::string_view name) const;
   Weights operator/(int64_t index) const;
@@ -231,6 +236,7 @@ class Weights {
   std::string prefix_;
   at::Device device_;
   at::ScalarType dtype_;
+  bool packed_ = false;
   std::shared_ptr<Binding> binding_;
 };
 

@@ -27,7 +27,7 @@ constexpr const char* kDescription =
 constexpr const char* kGroup = "The variations";
 
 // Options of generate that are handed on as they are. Not those of the table that augment says itself.
-constexpr std::array kTexts = {"--batch-size", "--shard", "--manifest", "-t,--threads", "--progress"};
+constexpr std::array kTexts = {"--batch-size", "--shard", "--manifest", "-t,--threads", "--kernels", "--progress"};
 constexpr std::array kSwitches = {
     "--resume", "--unordered", "--deterministic", "--overwrite", "--disable-image-metadata",
     "--json",   "-q,--quiet",  "-v,--verbose"};

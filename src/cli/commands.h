@@ -21,6 +21,7 @@ int rerun(const Arguments& arguments);
 int verify(const Arguments& arguments);
 int manifest(const Arguments& arguments);
 int augment(const Arguments& arguments);
+int bench(const Arguments& arguments);
 
 struct Command {
   const char* name;

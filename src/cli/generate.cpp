@@ -87,6 +87,7 @@ int generate(const Arguments& arguments) {
   Faults faults;
   const std::optional<GenerateOptions> options = read_generate_options(arguments, faults);
   if (!options) return 0;
+  set_kernels(options->messages.kernels);
   set_threads(options->deterministic ? 1 : options->messages.threads);
   check_words(options->flags, faults);
   check_manifest(*options, faults);

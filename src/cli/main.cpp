@@ -19,6 +19,7 @@ const std::vector<Command>& command_table() {
       {"forward", "show the forward noising process on a picture", forward},
       {"augment", "draw variations of labelled pictures", augment},
       {"manifest", "merge the manifests of a run's shards: easel manifest merge", manifest},
+      {"bench", "measure the time of each stage and the memory of a run", bench},
       {"inspect", "tell what a model file is, or a picture's settings", inspect},
       {"convert", "write a model in another form or dtype", convert},
   };

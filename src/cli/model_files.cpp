@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "easel/controlnet.h"
+
 namespace easel::cli {
 
 namespace fs = std::filesystem;
@@ -235,6 +237,8 @@ void build(const ModelPart& part, const Weights& w) {
     const VaeSpec spec = VaeSpec::from_json(part.config, where);
     VaeDecoder(w, spec);
     VaeEncoder(w, spec);
+  } else if (part.name == "controlnet") {
+    ControlNet(w, ControlNetSpec::from_json(part.config, where));
   } else {
     ClipTextEncoder(w, ClipTextSpec::from_json(part.config, where));
   }

@@ -187,6 +187,7 @@ int rerun(const Arguments& arguments) {
   const bool to_files = !options->output.to_standard_output;
   Outputs outputs(options->output.files, to_files ? static_cast<int64_t>(options->files.size()) : 0, faults);
   faults.raise_if_any(ErrorKind::kUsage, "see 'easel rerun --help'");
+  set_kernels(options->messages.kernels);
   set_threads(options->messages.threads);
   return Rerun(*options, outputs).run();
 }

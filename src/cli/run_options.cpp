@@ -30,6 +30,12 @@ ProgressStyle read_progress(const CLI::Option& option, Faults& faults) {
   return ProgressStyle::kAuto;
 }
 
+Kernels read_kernels(const CLI::Option& option, Faults& faults) {
+  const std::string word = value_of(option, faults).value_or("fast");
+  if (word != "fast" && word != "plain") faults.add(spelling_of(option) + " '" + word + "': expected fast or plain");
+  return word == "plain" ? Kernels::kPlain : Kernels::kFast;
+}
+
 void read_log_level(const MessageFlags& flags, Faults& faults) {
   const bool quiet = flags.quiet->count() > 0, verbose = flags.verbose->count() > 0;
   if (quiet && verbose) faults.add("--quiet and --verbose exclude each other");
@@ -67,6 +73,9 @@ class CommandFormatter : public CLI::Formatter {
 MessageFlags add_message_options(CLI::App& app) {
   MessageFlags flags = {};
   flags.threads = add_text(app, "-t,--threads", "N", "processor threads (default: one a core)", kModelGroup);
+  flags.kernels =
+      add_text(app, "--kernels", "fast|plain",
+               "on the processor: easel's own and packed weights, or libtorch's (default: fast)", kModelGroup);
   flags.json = add_switch(app, "--json", "one JSON object a picture on standard output, not its path", kMessageGroup);
   flags.progress =
       add_text(app, "--progress", "auto|bar|json|none",
@@ -80,6 +89,7 @@ MessageFlags add_message_options(CLI::App& app) {
 MessageOptions read_message_options(const MessageFlags& flags, Faults& faults) {
   read_log_level(flags, faults);
   return {.threads = static_cast<int>(whole_number_of(*flags.threads, 1, kMostThreads, faults).value_or(0)),
+          .kernels = read_kernels(*flags.kernels, faults),
           .progress = read_progress(*flags.progress, faults),
           .json = flags.json->count() > 0};
 }

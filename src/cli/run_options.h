@@ -9,10 +9,11 @@
 namespace easel::cli {
 
 struct MessageFlags {
-  CLI::Option *threads, *json, *progress, *quiet, *verbose;
+  CLI::Option *threads, *kernels, *json, *progress, *quiet, *verbose;
 };
 struct MessageOptions {
   int threads = 0;  // 0: libtorch's choice
+  Kernels kernels = Kernels::kFast;
   ProgressStyle progress = ProgressStyle::kAuto;
   bool json = false;
 };

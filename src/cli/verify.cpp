@@ -188,6 +188,7 @@ int verify(const Arguments& arguments) {
   const std::optional<VerifyOptions> options = read_options(arguments, faults);
   if (!options) return 0;
   faults.raise_if_any(ErrorKind::kUsage, "see 'easel verify --help'");
+  set_kernels(options->messages.kernels);
   set_threads(options->messages.threads);
   return Verification(*options).run();
 }

@@ -102,7 +102,8 @@ const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::Sc
     const SourcePtr own = open_weights(checkpoint_, part, precision_.unet != at::kFloat);
     const Weights w(with_loras(own, name_of(part), applied_to(part, loras_), loras_at_runtime_), precision_.device,
                     dtype);
-    Network network(w, spec);
+    // A text encoder's weights are read once or twice: packing them would take longer than it saves.
+    Network network(part == Part::kUNet || part == Part::kVae ? w.packed() : w, spec);
     // Names were checked by audit(); values are checked as they are bound.
     w.finish(name_of(part), [](const std::string&) { return true; });
     stage.emplace(std::move(network));
@@ -164,7 +165,7 @@ const ControlNet& StageSet::control(const Control& control, double* seconds) {
   if (!stage) {
     const double start = now_seconds();
     const Weights w(open_weights(control, precision_.unet != at::kFloat), precision_.device, precision_.unet);
-    ControlNet network(w, control.spec);
+    ControlNet network(w.packed(), control.spec);
     w.finish("controlnet", [](const std::string&) { return true; });  // names were checked when it was opened
     stage.emplace(std::move(network));
     *seconds += now_seconds() - start;

@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <fstream>
 #include <limits>
@@ -41,6 +42,15 @@ int64_t available_memory_bytes() {
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
+
+namespace {
+
+std::atomic<Kernels> kernels_in_use = Kernels::kFast;
+
+}  // namespace
+
+Kernels kernels() { return kernels_in_use; }
+void set_kernels(Kernels kernels) { kernels_in_use = kernels; }
 
 void set_threads(int count) {
   if (count > 0) at::set_num_threads(count);

@@ -7,6 +7,10 @@ namespace {
 constexpr double kGroupNormEps = 1e-6;  // Transformer2DModel's own, not the U-Net's norm_eps
 constexpr double kLayerNormEps = 1e-5;
 
+Linear projection(const Weights& w, const TransformerSpec& s) {
+  return s.linear_projection ? Linear(w, s.channels, s.channels) : Linear::of_convolution(w, s.channels, s.channels);
+}
+
 }  // namespace
 
 Attention::Attention(const Weights& w, int64_t width, int64_t context_width, int64_t heads_)
@@ -23,10 +27,7 @@ Tensor Attention::operator()(const Tensor& x, const Tensor& context) const {
 GegluFeedForward::GegluFeedForward(const Weights& w, int64_t width)
     : proj(w / "net" / 0 / "proj", width, 8 * width), out(w / "net" / 2, 4 * width, width) {}
 
-Tensor GegluFeedForward::operator()(const Tensor& x) const {
-  const std::vector<Tensor> halves = proj(x).chunk(2, -1);
-  return out(at::gelu(halves[1]).mul_(halves[0]));
-}
+Tensor GegluFeedForward::operator()(const Tensor& x) const { return out(geglu(proj(x))); }
 
 BasicTransformerBlock::BasicTransformerBlock(const Weights& w, const TransformerSpec& s)
     : norm1(w / "norm1", s.channels, kLayerNormEps),
@@ -43,17 +44,10 @@ Tensor BasicTransformerBlock::operator()(Tensor x, const Tensor& context) const 
   return ff(norm3(x)).add_(x);
 }
 
-TokenProjection::TokenProjection(const Weights& w, int64_t channels, bool linear)
-    : weight(linear ? w.get("weight", {channels, channels}, changes)
-                    : w.get("weight", {channels, channels, 1, 1}, changes)),
-      bias(w.get("bias", {channels})) {
-  weight = weight.view({channels, channels});
-}
-
 Transformer2D::Transformer2D(const Weights& w, const TransformerSpec& s)
     : norm(w / "norm", s.channels, s.groups, kGroupNormEps),
-      proj_in(w / "proj_in", s.channels, s.linear_projection),
-      proj_out(w / "proj_out", s.channels, s.linear_projection) {
+      proj_in(projection(w / "proj_in", s)),
+      proj_out(projection(w / "proj_out", s)) {
   for (int64_t i = 0; i < s.layers; ++i) transformer_blocks.emplace_back(w / "transformer_blocks" / i, s);
 }
 

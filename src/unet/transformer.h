@@ -37,21 +37,11 @@ struct BasicTransformerBlock {
   Tensor operator()(Tensor x, const Tensor& context) const;  // x: [B, H·W, channels]
 };
 
-// proj_in or proj_out: a linear, or a 1x1 convolution that is applied to tokens as the linear it equals.
-struct TokenProjection {
-  std::vector<LowRank> changes;
-  Tensor weight, bias;
-  TokenProjection(const Weights& w, int64_t channels, bool linear);
-  Tensor operator()(const Tensor& tokens) const {
-    return add_changes(at::linear(tokens, weight, bias), tokens, changes);
-  }
-};
-
 struct Transformer2D {
   GroupNorm norm;
-  TokenProjection proj_in;
+  Linear proj_in;
   std::vector<BasicTransformerBlock> transformer_blocks;
-  TokenProjection proj_out;
+  Linear proj_out;
   Transformer2D(const Weights& w, const TransformerSpec& s);
   Tensor operator()(const Tensor& x, const Tensor& context) const;  // x: [B, C, H, W]; context: [B, T, D]
 };

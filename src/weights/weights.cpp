@@ -42,6 +42,16 @@ Weights Weights::below(std::string prefix) const {
   return view;
 }
 
+Weights Weights::packed() const {
+  Weights view = *this;
+  view.packed_ = kernels() == Kernels::kFast && device_.is_cpu();
+  return view;
+}
+
+void Weights::drop_pages(std::string_view name) const {
+  if (source_ && source_->info(path(name))) source_->drop_pages(path(name));
+}
+
 Weights Weights::operator/(std::string_view name) const { return below(path(name) + "."); }
 Weights Weights::operator/(int64_t index) const { return *this / std::string_view(std::to_string(index)); }
 std::string Weights::path(std::string_view name) const { return prefix_ + std::string(name); }

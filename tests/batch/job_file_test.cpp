@@ -240,7 +240,8 @@ std::string sample_of(const RequestField& field) {
   if (field.form == TextForm::kPoint) return "0,128";
   if (field.form == TextForm::kMargins) return "0,0,25%,64";
   if (field.is_switch()) return "true";
-  if (std::holds_alternative<std::optional<double> Request::*>(field.member))
+  if (std::holds_alternative<std::optional<double> Request::*>(field.member) ||
+      std::holds_alternative<std::optional<std::vector<double>> Request::*>(field.member))
     return plain(field.low + (field.high - field.low) / 3);
   if (std::holds_alternative<std::optional<uint64_t> Request::*>(field.member)) return std::to_string(kLargestSeed);
   if (std::holds_alternative<std::optional<int64_t> Request::*>(field.member))

@@ -112,7 +112,7 @@ TEST_F(Batch, WhatDryRunPrintsIsAJobFile) {
   EXPECT_EQ(objects(batch({"--wildcard-dir", ".", "--dry-run"}).out)[0], objects(dry.out)[0]) << "chosen by the seed";
   make("dry.jsonl", dry.out);
   EXPECT_EQ(batch({"--wildcard-dir", ".", "--outdir", "a"}).code, 0);
-  const Result again = run({"--from-file", "dry.jsonl", "--outdir", "b"});
+  const Result again = run({"--from-file", "dry.jsonl", "--outdir", "b", "-t", "1"});
   EXPECT_EQ(again.code, 0) << again.err;
   expect_equal(pictures("b"), pictures("a"));
 }

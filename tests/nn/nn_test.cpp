@@ -3,6 +3,9 @@
 
 #include <cmath>
 
+#include "easel/runtime.h"
+#include "nn/cpu/attention.h"
+#include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
 #include "support/golden.h"
 
@@ -56,6 +59,89 @@ TEST(GroupNorm, SiluOverItsWholeRange) {
   EXPECT_TRUE(at::isfinite(got).all().item<bool>());
 }
 
+// ---- packed weights against ATen's plain ones ----------------------------------------------------------------------
+
+struct Dtype {
+  at::ScalarType type;
+  double tolerance;  // relative
+};
+constexpr Dtype kDtypes[] = {{at::kFloat, 2e-5}, {at::kBFloat16, 1e-2}};
+
+TEST(Packed, LinearsOfOddSizes) {
+  at::manual_seed(1);
+  for (const Dtype& dtype : kDtypes) {
+    for (const auto& [in, out] : {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {17, 33}, {320, 64}, {64, 2}}) {
+      const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, dtype.type) / "linear";
+      for (const Bias bias : {Bias::kYes, Bias::kNo}) {
+        const Linear plain(w, in, out, bias), packed(w.packed(), in, out, bias);
+        ASSERT_FALSE(plain.is_packed);
+        ASSERT_TRUE(packed.is_packed || dtype.type != at::kFloat);
+        for (const int64_t batch : {1, 2, 3, 8}) {
+          const Tensor x = at::randn({batch, 7, in}).to(dtype.type);
+          EXPECT_LE(relative_difference(packed(x).to(at::kFloat), plain(x).to(at::kFloat)), dtype.tolerance);
+          EXPECT_EQ(packed(x).sizes(), plain(x).sizes());
+          const Tensor row = x.select(1, 0);
+          EXPECT_LE(relative_difference(packed(row).to(at::kFloat), plain(row).to(at::kFloat)), dtype.tolerance);
+        }
+      }
+    }
+  }
+}
+
+TEST(Packed, ConvolutionsOfOddSizes) {
+  at::manual_seed(1);
+  for (const Dtype& dtype : kDtypes) {
+    const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, dtype.type) / "conv";
+    for (const Conv2d::Shape2d& shape : {Conv2d::Shape2d{.in = 4, .out = 32},
+                                         {.in = 32, .out = 4},
+                                         {.in = 3, .out = 5, .stride = 2},
+                                         {.in = 16, .out = 16, .stride = 2, .padding = 0},
+                                         {.in = 17, .out = 9, .kernel = 1, .padding = 0}}) {
+      const Conv2d plain(w, shape), packed(w.packed(), shape);
+      for (const auto& [batch, height, width] :
+           {std::tuple<int64_t, int64_t, int64_t>{1, 3, 3}, {2, 8, 8}, {3, 5, 13}, {8, 9, 7}}) {
+        const Tensor x =
+            at::randn({batch, shape.in, height, width}).to(dtype.type).contiguous(at::MemoryFormat::ChannelsLast);
+        const Tensor got = packed(x), want = plain(x);
+        ASSERT_EQ(got.sizes(), want.sizes());
+        EXPECT_TRUE(got.is_contiguous(at::MemoryFormat::ChannelsLast));
+        EXPECT_LE(relative_difference(got.to(at::kFloat), want.to(at::kFloat)), dtype.tolerance);
+      }
+    }
+  }
+}
+
+TEST(Packed, ChangesAreComputedBesideThem) {
+  const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, at::kFloat) / "linear";
+  Linear plain(w, 6, 4), packed(w.packed(), 6, 4);
+  plain.changes = packed.changes = {{at::randn({2, 6}), at::randn({4, 2}), 0.5}};
+  const Tensor x = at::randn({3, 6});
+  EXPECT_LE(relative_difference(packed(x), plain(x)), 2e-6);
+}
+
+TEST(Packed, NotWithPlainKernels) {
+  set_kernels(Kernels::kPlain);
+  EXPECT_FALSE(Linear(random_weights().packed() / "linear", 6, 4).is_packed);
+  set_kernels(Kernels::kFast);
+}
+
+TEST(Geglu, IsTheDefinition) {
+  for (const Dtype& dtype : kDtypes) {
+    for (const int64_t width : {1, 3, 16, 37, 640}) {
+      const Tensor x = (at::randn({2, 5, 2 * width}) * 3).to(dtype.type);
+      const std::vector<Tensor> halves = x.to(at::kDouble).chunk(2, -1);
+      const Tensor want = halves[0] * at::gelu(halves[1]), got = cpu::geglu(x).to(at::kDouble);
+      EXPECT_LE(relative_difference(got, want), dtype.type == at::kFloat ? 1e-6 : 4e-3) << width;
+      EXPECT_EQ(geglu(x).scalar_type(), dtype.type);
+    }
+  }
+  const Tensor far = at::cat({at::ones({1, 4001}), at::linspace(-50, 50, 4001).unsqueeze(0)}, 1);
+  const Tensor line = at::linspace(-50, 50, 4001, at::kDouble);
+  EXPECT_LE((cpu::geglu(far).to(at::kDouble) - at::gelu(line)).abs().max().item<double>(), 2e-6);
+  const Tensor spoiled = at::full({1, 4}, NAN);
+  EXPECT_TRUE(at::isnan(cpu::geglu(spoiled)).all().item<bool>());
+}
+
 TEST(Attention, IsTheDefinition) {
   const int64_t heads = 3, width = 8, tokens = 5, keys = 7;
   const Tensor q = at::randn({2, tokens, heads * width}), k = at::randn({2, keys, heads * width}),
@@ -66,6 +152,41 @@ TEST(Attention, IsTheDefinition) {
     const Tensor scores = head(q).matmul(head(k).transpose(1, 2)) / std::sqrt(static_cast<double>(width));
     EXPECT_LE(relative_difference(head(got), at::softmax(scores, -1).matmul(head(v))), 1e-5);
   }
+}
+
+// The blocked kernel against float64: sizes with rests in every block, odd numbers of keys, and rows whose scores are
+// too large for a bound.
+TEST(Attention, InBlocks) {
+  at::manual_seed(1);
+  for (const auto& [tokens, keys, heads, width, gain] :
+       {std::tuple<int64_t, int64_t, int64_t, int64_t, double>{2048, 2048, 2, 40, 1.0},
+        {2305, 2049, 1, 64, 1.0},
+        {2048, 2500, 3, 8, 3.0},
+        {2100, 2051, 1, 40, 12.0},
+        {2048, 2048, 1, 160, 0.1}}) {
+    const auto draw = [&](int64_t rows, double by) {
+      return (at::randn({2, rows, heads * width}) * by).to(at::kBFloat16);
+    };
+    const Tensor q = draw(tokens, gain), k = draw(keys, gain), v = draw(keys, 1);
+    if (!cpu::can_attend(q, k, v, heads)) GTEST_SKIP() << "no bfloat16 products here";
+    const Tensor got = cpu::attention(q, k, v, heads).to(at::kFloat);
+    for (int64_t h = 0; h < heads; ++h) {
+      const auto head = [&](const Tensor& x) { return x.narrow(2, h * width, width).to(at::kFloat); };
+      const Tensor scores = head(q).matmul(head(k).transpose(1, 2)) / std::sqrt(static_cast<double>(width));
+      const Tensor want = at::softmax(scores, -1).matmul(head(v));
+      EXPECT_LE((head(got) - want).abs().max().item<double>(), 1e-2 * want.abs().max().item<double>())
+          << tokens << " " << keys << " " << width << " " << gain;
+    }
+  }
+}
+
+TEST(Attention, InBlocksWhatIsNotFiniteStaysSo) {
+  Tensor q = at::randn({1, 2048, 8}).to(at::kBFloat16), k = at::randn({1, 2048, 8}).to(at::kBFloat16), v = k.clone();
+  if (!cpu::can_attend(q, k, v, 1)) GTEST_SKIP() << "no bfloat16 products here";
+  q[0][5][3] = NAN;
+  EXPECT_FALSE(at::isfinite(cpu::attention(q, k, v, 1)[0][5]).any().item<bool>());
+  k[0][700][1] = NAN;
+  EXPECT_FALSE(at::isfinite(cpu::attention(q, k, v, 1)).any().item<bool>());
 }
 
 TEST(Attention, CausalMaskHidesLaterTokens) {

@@ -154,5 +154,52 @@ TEST(Picture, HalfPrecisionIsNearFloat) {
   EXPECT_GE(f16, 35);
 }
 
+// ---- kernels ------------------------------------------------------------------------------------------------------
+
+class KernelsOf {
+ public:
+  explicit KernelsOf(Kernels kernels) { set_kernels(kernels); }
+  ~KernelsOf() { set_kernels(Kernels::kFast); }
+};
+
+Picture drawn_with(Kernels kernels, const std::filesystem::path& model, DtypeChoice dtype, int64_t side) {
+  const KernelsOf scope(kernels);
+  const Precision precision = resolve_precision("cpu", dtype);
+  Pipeline pipeline(open_checkpoint(model), precision);
+  Request r;
+  r.prompt = "a photo of a cat";
+  r.seed = 4;
+  r.steps = 2;
+  r.sampler = "ddim";
+  r.width = r.height = side;
+  return pipeline.generate(resolve(r, pipeline.checkpoint(), precision));
+}
+
+// 384 pixels a side are 2304 tokens: attention in blocks.
+TEST(FastKernels, DrawThePlainOnesPicture) {
+  const TinyCheckpoints tiny;
+  for (const auto& [model, side] : {std::pair{"sd1", 72}, {"sd1", 384}, {"sdxl", 136}}) {
+    const auto folder = tiny.folder(model);
+    const Picture plain = drawn_with(Kernels::kPlain, folder, DtypeChoice::kF32, side);
+    const Picture fast = drawn_with(Kernels::kFast, folder, DtypeChoice::kF32, side);
+    EXPECT_LE(relative_difference(fast.latent, plain.latent), 1e-4) << model << " " << side;
+    EXPECT_LE(compare(fast.image, plain.image)->largest, 1) << model << " " << side;
+  }
+}
+
+// In half precision a picture is as far from the exact one with either.
+TEST(FastKernels, LoseNoMoreInHalfPrecision) {
+  const TinyCheckpoints tiny;
+  const auto folder = tiny.folder("sd1");
+  for (const int64_t side : {72, 384}) {
+    const Picture exact = drawn_with(Kernels::kPlain, folder, DtypeChoice::kF32, side);
+    const double plain =
+        compare(drawn_with(Kernels::kPlain, folder, DtypeChoice::kBF16, side).image, exact.image)->psnr;
+    const double fast = compare(drawn_with(Kernels::kFast, folder, DtypeChoice::kBF16, side).image, exact.image)->psnr;
+    std::cout << side << ": bf16 against f32, plain kernels " << plain << " dB, fast ones " << fast << " dB\n";
+    EXPECT_GE(fast, plain - 1.5);
+  }
+}
+
 }  // namespace
 }  // namespace easel

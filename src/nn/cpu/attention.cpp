@@ -1,0 +1,247 @@
+#include "nn/cpu/attention.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/native/CPUBlas.h>
+
+#include <limits>
+
+#include "nn/cpu/vector_loops.h"
+
+namespace easel::cpu {
+namespace {
+
+using BF16 = at::BFloat16;
+namespace blas = at::native::cpublas;
+
+constexpr int64_t kRows = 256, kKeys = 256;  // of a block: its scores stay in the second-level cache
+constexpr float kLog2E = 1.44269504f;
+// Scores are exponents of two. Below 2⁻¹²⁶ they are zero, so a row's maximum must not lie further under what is
+// subtracted; a bound on the scores of both signs does as well as the maximum while it is below half of that.
+constexpr float kLargestBound = 60;
+
+// ---- inner loops --------------------------------------------------------------------------------------------------
+
+// 2^x for x ≤ 1 to 7.5e-5 (the best cubic), of what rounding to bfloat16 takes the fiftieth part; −126 and below give a
+// number that is as good as 0.
+EASEL_INLINE float exp2_of(float x) {
+  const float shifted = std::max(x, -126.0f) + 12582912.0f;  // 1.5·2^23: the sum's low bits are the nearest integer
+  const float f = std::max(x, -126.0f) - (shifted - 12582912.0f);
+  const float p = ((0.0551716703f * f + 0.242611125f) * f + 0.693260985f) * f + 0.999928073f;
+  const int32_t exponent = std::bit_cast<int32_t>(shifted) - 0x4B400000;
+  return std::bit_cast<float>(std::bit_cast<int32_t>(p) + (exponent << 23));
+}
+
+// Of a row of scores: 2^(score·scale − shift) rounded to bfloat16, and their sum.
+EASEL_CLONES float exponentials(const float* scores, uint16_t* out, int64_t count, float scale, float shift) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < count; ++i) {
+    const float e = exp2_of(scores[i] * scale - shift);
+    sum += e;
+    out[i] = static_cast<uint16_t>((std::bit_cast<uint32_t>(e) + 0x8000u) >> 16);  // e is positive and finite
+  }
+  return sum;
+}
+
+EASEL_CLONES float largest_of(const float* values, int64_t count) {
+  constexpr int64_t kLanes = 64;
+  float lanes[kLanes];
+  std::fill_n(lanes, kLanes, values[0]);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int64_t j = 0; j < kLanes; ++j) lanes[j] = lanes[j] < values[i + j] ? values[i + j] : lanes[j];
+  }
+  for (; i < count; ++i) lanes[0] = std::max(lanes[0], values[i]);
+  return *std::max_element(lanes, lanes + kLanes);
+}
+
+EASEL_CLONES float square_of(const BF16* row, int64_t count) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < count; ++i) sum += widen(row[i]) * widen(row[i]);
+  return sum;
+}
+
+EASEL_CLONES void scale_row(float* row, int64_t count, float factor) {
+  for (int64_t i = 0; i < count; ++i) row[i] *= factor;
+}
+
+EASEL_CLONES void store_row(const float* row, BF16* out, int64_t count, float factor) {
+  for (int64_t i = 0; i < count; ++i) out[i] = narrow<BF16>(row[i] * factor);
+}
+
+// ---- blocks -------------------------------------------------------------------------------------------------------
+
+struct Sizes {
+  int64_t batch, heads, tokens, keys, width;  // width of a head
+  int64_t key_blocks() const { return (keys + kKeys - 1) / kKeys; }
+  int64_t even_keys(int64_t block) const { return (keys_in(block) + 1) / 2 * 2; }
+  int64_t keys_in(int64_t block) const { return std::min(kKeys, keys - block * kKeys); }
+};
+
+// The keys and values of all heads in pairs, as the products want them (VNNI): of keys [width/2, keys, 2], of values
+// [keys/2, width, 2], block after block; an odd last key gets a neighbour of zeros.
+struct Packed {
+  std::vector<BF16> keys, values;
+  std::vector<float> longest;  // of each head's keys
+
+  explicit Packed(const Sizes& s)
+      : keys(static_cast<std::size_t>(s.batch * s.heads * s.key_blocks() * kKeys * s.width)),
+        values(keys.size()),
+        longest(static_cast<std::size_t>(s.batch * s.heads)) {}
+};
+
+struct Rows {
+  const BF16* first;
+  int64_t stride;
+  const BF16* at(int64_t i) const { return first + i * stride; }
+};
+
+Rows rows_of(const Tensor& x, int64_t batch, int64_t head, int64_t width) {
+  return {x.const_data_ptr<BF16>() + batch * x.stride(0) + head * width, x.stride(1)};
+}
+
+void pack_keys(const Rows& k, int64_t count, int64_t width, BF16* out) {
+  for (int64_t pair = 0; pair < width / 2; ++pair) {
+    for (int64_t n = 0; n < count; ++n) {
+      out[2 * (pair * count + n)] = k.at(n)[2 * pair];
+      out[2 * (pair * count + n) + 1] = k.at(n)[2 * pair + 1];
+    }
+  }
+}
+
+void pack_values(const Rows& v, int64_t count, int64_t width, BF16* out) {
+  for (int64_t n = 0; n < count; ++n) {
+    for (int64_t i = 0; i < width; ++i) out[2 * (n / 2 * width + i) + n % 2] = v.at(n)[i];
+  }
+  if (count % 2 == 0) return;
+  for (int64_t i = 0; i < width; ++i) out[2 * (count / 2 * width + i) + 1] = BF16(0.0f);
+}
+
+void pack_head(const Rows& k, const Rows& v, const Sizes& s, int64_t head, Packed& packed) {
+  float longest = 0;
+  for (int64_t n = 0; n < s.keys; ++n) {
+    const float square = square_of(k.at(n), s.width);
+    if (!(square <= longest)) longest = square;  // NaN stays
+  }
+  packed.longest[static_cast<std::size_t>(head)] = std::sqrt(longest);
+  for (int64_t block = 0; block < s.key_blocks(); ++block) {
+    const int64_t first = block * kKeys, place = (head * s.key_blocks() + block) * kKeys * s.width;
+    pack_keys({k.at(first), k.stride}, s.keys_in(block), s.width, packed.keys.data() + place);
+    pack_values({v.at(first), v.stride}, s.keys_in(block), s.width, packed.values.data() + place);
+  }
+}
+
+// One block of queries of one head over all keys.
+class QueryBlock {
+ public:
+  explicit QueryBlock(const Sizes& s)
+      : s_(s),
+        scores_(static_cast<std::size_t>(kRows * kKeys)),
+        shares_(scores_.size()),
+        sums_(static_cast<std::size_t>(kRows * s.width)),
+        shift_(static_cast<std::size_t>(kRows)),
+        total_(shift_.size()) {}
+
+  void attend(const Rows& q, int64_t rows, const Packed& packed, int64_t head, BF16* out, int64_t out_stride) {
+    begin(q, rows, packed.longest[static_cast<std::size_t>(head)]);
+    for (int64_t block = 0; block < s_.key_blocks(); ++block) {
+      const int64_t keys = s_.keys_in(block), even = s_.even_keys(block);
+      const int64_t place = (head * s_.key_blocks() + block) * kKeys * s_.width;
+      blas::brgemm(rows, keys, s_.width, q.stride, keys, kKeys, /*add_C=*/false, q.first, packed.keys.data() + place,
+                   scores_.data());
+      for (int64_t r = 0; r < rows; ++r) weigh(r, keys, even, /*is_first=*/block == 0);
+      blas::brgemm(rows, s_.width, even, kKeys, s_.width, s_.width, /*add_C=*/block > 0,
+                   reinterpret_cast<const BF16*>(shares_.data()), packed.values.data() + place, sums_.data());
+    }
+    for (int64_t r = 0; r < rows; ++r)
+      store_row(sums_.data() + r * s_.width, out + r * out_stride, s_.width, 1 / total_[static_cast<std::size_t>(r)]);
+  }
+
+ private:
+  // What is subtracted from a row's scores: a bound on them by Cauchy and Schwarz, or, where that is too large, the
+  // largest of them so far.
+  void begin(const Rows& q, int64_t rows, float longest_key) {
+    scale_ = kLog2E / std::sqrt(static_cast<float>(s_.width));
+    bounded_ = true;
+    for (int64_t r = 0; r < rows; ++r) {
+      const float bound = std::sqrt(square_of(q.at(r), s_.width)) * longest_key * scale_;
+      shift_[static_cast<std::size_t>(r)] = bound;
+      if (!(bound <= kLargestBound)) bounded_ = false;
+      // Whatever the exponentials make of what is not finite, the row will not be.
+      total_[static_cast<std::size_t>(r)] = std::isfinite(bound) ? 0 : std::numeric_limits<float>::quiet_NaN();
+    }
+    if (!bounded_) std::fill(shift_.begin(), shift_.end(), -std::numeric_limits<float>::infinity());
+  }
+
+  void weigh(int64_t row, int64_t keys, int64_t even, bool is_first) {
+    const auto r = static_cast<std::size_t>(row);
+    const float* scores = scores_.data() + row * kKeys;
+    if (!bounded_) raise_shift(row, largest_of(scores, keys) * scale_, is_first);
+    uint16_t* shares = shares_.data() + row * kKeys;
+    total_[r] += exponentials(scores, shares, keys, scale_, shift_[r]);
+    if (even > keys) shares[keys] = 0;
+  }
+
+  void raise_shift(int64_t row, float largest, bool is_first) {
+    const auto r = static_cast<std::size_t>(row);
+    if (largest <= shift_[r]) return;
+    const float factor = std::exp2(shift_[r] - largest);
+    total_[r] *= factor;
+    if (!is_first) scale_row(sums_.data() + row * s_.width, s_.width, factor);
+    shift_[r] = largest;
+  }
+
+  const Sizes& s_;
+  std::vector<float> scores_;
+  std::vector<uint16_t> shares_;
+  std::vector<float> sums_, shift_, total_;
+  float scale_ = 1;
+  bool bounded_ = true;
+};
+
+Sizes sizes_of(const Tensor& q, const Tensor& k, int64_t heads) {
+  return {q.size(0), heads, q.size(1), k.size(1), q.size(2) / heads};
+}
+
+bool has_rows(const Tensor& x) { return x.dim() == 3 && x.stride(2) == 1 && x.stride(1) >= x.size(2); }
+
+}  // namespace
+
+bool can_attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
+  constexpr int64_t kFewest = 2048;  // tokens: below, ATen's is as fast
+  for (const Tensor* x : {&q, &k, &v}) {
+    if (!x->device().is_cpu() || x->scalar_type() != at::kBFloat16 || !has_rows(*x)) return false;
+  }
+  static const bool packs = blas::could_pack(at::kBFloat16);
+  return packs && q.size(1) >= kFewest && k.size(1) >= kFewest && q.size(2) % (2 * heads) == 0 &&
+         q.size(2) / heads <= 256;
+}
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
+  const Sizes s = sizes_of(q, k, heads);
+  Packed packed(s);
+  const int64_t all = s.batch * s.heads;
+  at::parallel_for(0, all, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t head = begin; head < end; ++head)
+      pack_head(rows_of(k, head / s.heads, head % s.heads, s.width),
+                rows_of(v, head / s.heads, head % s.heads, s.width), s, head, packed);
+  });
+  Tensor out = at::empty(q.sizes(), q.options());
+  const int64_t blocks = (s.tokens + kRows - 1) / kRows;
+  at::parallel_for(0, all * blocks, 1, [&](int64_t begin, int64_t end) {
+    QueryBlock block(s);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t head = task / blocks, first = task % blocks * kRows;
+      const Rows queries = rows_of(q, head / s.heads, head % s.heads, s.width);
+      BF16* to = out.mutable_data_ptr<BF16>() + head / s.heads * out.stride(0) + first * out.stride(1) +
+                 head % s.heads * s.width;
+      block.attend({queries.at(first), queries.stride}, std::min(kRows, s.tokens - first), packed, head, to,
+                   out.stride(1));
+    }
+    blas::brgemm_release();
+  });
+  return out;
+}
+
+}  // namespace easel::cpu

@@ -1,0 +1,60 @@
+#include "nn/cpu/packed.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+namespace easel::cpu {
+
+namespace {
+
+using Bias = std::optional<Tensor>;
+using Scalars = torch::List<std::optional<at::Scalar>>;
+using Word = std::optional<std::string_view>;
+
+// libtorch's operators for its compiler (torch.compile's CPU back end): it has no C++ functions for them.
+template <class Signature>
+auto find_operator(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+bool can_pack(const Tensor& weight) {
+  if (!weight.defined() || !weight.device().is_cpu() || !at::globalContext().hasMKLDNN()) return false;
+  static const bool bf16 = find_operator<bool()>("mkldnn::_is_mkldnn_bf16_supported").call();
+  return weight.scalar_type() == at::kFloat || (weight.scalar_type() == at::kBFloat16 && bf16);
+}
+
+Bias bias_of(const Tensor& bias) { return bias.defined() ? Bias(bias) : std::nullopt; }
+
+}  // namespace
+
+Tensor pack_linear(const Tensor& weight) {
+  if (!can_pack(weight)) return {};
+  static const auto reorder =
+      find_operator<Tensor(const Tensor&, std::optional<c10::SymInt>)>("mkldnn::_reorder_linear_weight");
+  return reorder.call(weight, std::nullopt);
+}
+
+Tensor pack_convolution(const Tensor& weight, int64_t stride, int64_t padding) {
+  if (!can_pack(weight)) return {};
+  using Sizes = c10::SymIntArrayRef;
+  static const auto reorder =
+      find_operator<Tensor(const Tensor&, Sizes, Sizes, Sizes, c10::SymInt, at::OptionalSymIntArrayRef)>(
+          "mkldnn::_reorder_convolution_weight");
+  const std::array<c10::SymInt, 2> strides = {stride, stride}, paddings = {padding, padding}, ones = {1, 1};
+  return reorder.call(weight, paddings, strides, ones, 1, std::nullopt);
+}
+
+Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias) {
+  static const auto call =
+      find_operator<Tensor(const Tensor&, const Tensor&, const Bias&, std::string_view, Scalars, Word)>(
+          "mkldnn::_linear_pointwise");
+  return call.call(x, packed, bias_of(bias), "none", Scalars(), "");
+}
+
+Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, int64_t stride, int64_t padding) {
+  using Sizes = at::IntArrayRef;
+  static const auto call = find_operator<Tensor(const Tensor&, const Tensor&, const Bias&, Sizes, Sizes, Sizes, int64_t,
+                                                std::string_view, Scalars, Word)>("mkldnn::_convolution_pointwise");
+  return call.call(x, packed, bias_of(bias), {padding, padding}, {stride, stride}, {1, 1}, 1, "none", Scalars(), "");
+}
+
+}  // namespace easel::cpu

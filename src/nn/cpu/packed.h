@@ -1,0 +1,17 @@
+// Weights in oneDNN's own layout on the CPU.
+#pragma once
+
+#include "easel/tensor.h"
+
+namespace easel::cpu {
+
+// A weight is reordered once, when it is loaded; at::linear and at::conv2d do it at every call. float32 and bfloat16,
+// where oneDNN has them; undefined for any other weight.
+Tensor pack_linear(const Tensor& weight);
+Tensor pack_convolution(const Tensor& weight, int64_t stride, int64_t padding);
+
+// As at::linear and at::conv2d, with a packed weight.
+Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias);
+Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, int64_t stride, int64_t padding);
+
+}  // namespace easel::cpu
