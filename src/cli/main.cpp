@@ -69,8 +69,8 @@ int run(const Arguments& arguments) {
 
 }  // namespace easel::cli
 
-// Every activation is new memory, whose page faults took up to a quarter of a step on a virtual machine: c10's allocator
-// asks for huge pages under large tensors where this is set before the first of them.
+// Every activation is new memory, whose page faults took up to a quarter of a step on a virtual machine: c10's
+// allocator asks for huge pages under large tensors where this is set before the first of them.
 static void ask_for_huge_pages() { ::setenv("THP_MEM_ALLOC_ENABLE", "1", /*overwrite=*/0); }
 
 int main(int argc, char** argv) {
