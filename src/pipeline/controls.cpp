@@ -14,9 +14,6 @@ namespace {
 
 constexpr const char* kStem = "diffusion_pytorch_model";
 
-// ControlNetModel's default.
-const json kHintChannels = {16, 32, 96, 256};
-
 // Of the control picture's embedding: its first convolution's, and those of every second one after it.
 json hint_channels(const Control& control) {
   const bool ldm = control.part.naming == Naming::kLdm;
@@ -51,8 +48,6 @@ json config_of_folder(const fs::path& folder) {
   const json type = config.value("_class_name", json("ControlNetModel"));
   if (type != "ControlNetModel")
     throw Error(ErrorKind::kFile, file.string() + ": _class_name is " + shown(type) + ", expected ControlNetModel");
-  if (!config.contains("conditioning_embedding_out_channels"))
-    config["conditioning_embedding_out_channels"] = kHintChannels;
   return config;
 }
 
@@ -105,7 +100,8 @@ void check_fit(const Control& control, const FileIdentity& id, const Checkpoint&
   faults.raise_if_any(ErrorKind::kFile);
 }
 
-void audit(const Control& control) {
+// Fills in `values`.
+void audit(Control& control) {
   const Weights w(open_weights(control, /*prefer_half=*/false), at::kMeta, at::kFloat);
   ControlNet(w, control.spec);
   try {
@@ -115,6 +111,7 @@ void audit(const Control& control) {
     for (const std::string& fault : error.faults()) faults.push_back(control.path.string() + ": " + fault);
     throw Error(error.kind(), faults, error.hint());
   }
+  for (const auto& [name, shape] : w.binding().asked) control.values += c10::multiply_integers(shape);
 }
 
 ControlPtr open(const fs::path& path, const Checkpoint& c) {

@@ -11,8 +11,9 @@ struct Control {
   std::filesystem::path path;  // as given
   ControlNetSpec spec;
   json config;
-  SourcePtr file;  // null for a folder
-  FilePart part;   // of the file
+  SourcePtr file;      // null for a folder
+  FilePart part;       // of the file
+  int64_t values = 0;  // of all its tensors
 };
 using ControlPtr = std::shared_ptr<const Control>;
 

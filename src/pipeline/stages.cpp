@@ -176,9 +176,7 @@ const ControlNet& StageSet::control(const Control& control, double* seconds) {
 int64_t StageSet::control_bytes() {
   int64_t bytes = 0;
   for (const auto& [control, loaded] : controls_) {
-    const Weights shapes(nullptr, at::kMeta, at::kFloat);
-    ControlNet(shapes, control->spec);
-    bytes += bytes_in(shapes, precision_.unet);
+    bytes += control->values * static_cast<int64_t>(c10::elementSize(precision_.unet));
   }
   return bytes;
 }

@@ -83,6 +83,11 @@ void KeyMap::add(std::string ours, std::string theirs, const Inside* inside) {
   TORCH_CHECK(by_theirs_.emplace(std::move(theirs), module).second, "two names for LDM's ", module.theirs);
 }
 
+void KeyMap::add_layer(const std::string& ours, int64_t index, const std::string& theirs, bool attention) {
+  add(dotted(ours + ".resnets", index), theirs + ".0", &unet_resnet());
+  if (attention) add(dotted(ours + ".attentions", index), theirs + ".1");
+}
+
 // LDM counts the blocks of all levels in one row: per level its layers, then its resampler. In a block, the ResNet is
 // slot 0 and the transformer slot 1. Up, the resampler has no block of its own: it is the last slot of the level's
 // last.
@@ -105,11 +110,7 @@ void KeyMap::add_way_down(const json& config) {
   for (std::size_t level = 0; level < levels; ++level) {
     const std::string ours = "down_blocks." + std::to_string(level);
     const bool attention = has_attention(config, "down_block_types", level);
-    for (int64_t i = 0; i < layers[level]; ++i, ++block) {
-      const std::string theirs = dotted("input_blocks", block);
-      add(dotted(ours + ".resnets", i), theirs + ".0", &unet_resnet());
-      if (attention) add(dotted(ours + ".attentions", i), theirs + ".1");
-    }
+    for (int64_t i = 0; i < layers[level]; ++i, ++block) add_layer(ours, i, dotted("input_blocks", block), attention);
     if (level + 1 < levels) add(ours + ".downsamplers.0.conv", dotted("input_blocks", block++) + ".0.op");
   }
 }
@@ -125,11 +126,8 @@ KeyMap KeyMap::unet(const json& config) {
   for (std::size_t level = 0; level < levels; ++level) {  // coarsest first
     const std::string ours = "up_blocks." + std::to_string(level);
     const bool attention = has_attention(config, "up_block_types", level);
-    for (int64_t i = 0; i <= layers[levels - 1 - level]; ++i, ++block) {
-      const std::string theirs = dotted("output_blocks", block);
-      map.add(dotted(ours + ".resnets", i), theirs + ".0", &unet_resnet());
-      if (attention) map.add(dotted(ours + ".attentions", i), theirs + ".1");
-    }
+    for (int64_t i = 0; i <= layers[levels - 1 - level]; ++i, ++block)
+      map.add_layer(ours, i, dotted("output_blocks", block), attention);
     if (level + 1 < levels)
       map.add(ours + ".upsamplers.0.conv", dotted("output_blocks", block - 1) + (attention ? ".2.conv" : ".1.conv"));
   }

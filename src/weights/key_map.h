@@ -35,6 +35,8 @@ class KeyMap {
   // `inside` is static data.
   void add(std::string ours, std::string theirs, const Inside* inside = nullptr);
 
+  // A U-Net's ResNet block and the transformer behind it.
+  void add_layer(const std::string& ours, int64_t index, const std::string& theirs, bool attention);
   void add_way_down(const json& config);
 
   static const Inside& unet_resnet();

@@ -7,8 +7,6 @@ namespace {
 
 using namespace testing;
 
-const Precision kF32 = resolve_precision("cpu", DtypeChoice::kF32);
-
 // Those of build_control() in controlnet_golden.py.
 Tensors control_tensors(const std::string& name) {
   const json spec = read(data("controlnets/" + name + "/config.json"));
@@ -44,7 +42,7 @@ TEST(Canny, EqualsOpenCv) {
   EXPECT_GT(golden->load("canny.0").count_nonzero().item<int64_t>(), 100) << "there are edges";
 }
 
-class Controls : public ::testing::Test {
+class Controls : public TinyPipelines {
  protected:
   fs::path net(const std::string& name) const {
     const fs::path folder = tiny_.root() / name;
@@ -64,14 +62,6 @@ class Controls : public ::testing::Test {
     for (const std::string& key : theirs->names()) tensors.emplace_back(key, theirs->load(key));
     write_safetensors(file, tensors);
     return file;
-  }
-  Pipeline& pipeline(const std::string& model) {
-    auto& one = pipelines_[model];
-    if (!one) one = std::make_unique<Pipeline>(open_checkpoint(tiny_.folder(model)), kF32);
-    return *one;
-  }
-  Request resolved(const Request& r, const std::string& model = "sd1") {
-    return resolve(r, pipeline(model).checkpoint(), kF32);
   }
   Picture draw(const Request& r, const std::string& model = "sd1") {
     return pipeline(model).generate(resolved(r, model));
@@ -93,9 +83,6 @@ class Controls : public ::testing::Test {
     r.control_end.reset(), r.control_guess.reset();
     return r;
   }
-
-  const TinyCheckpoints tiny_;
-  std::map<std::string, std::unique_ptr<Pipeline>> pipelines_;
 };
 
 TEST_F(Controls, EqualTheReference) {
@@ -103,12 +90,7 @@ TEST_F(Controls, EqualTheReference) {
   for (const json& golden : read(data("golden/controlnets.json"))) {
     const std::string name = golden.at("name"), model = golden.at("model");
     SCOPED_TRACE(name);
-    Request r;
-    Faults faults;
-    for (const auto& [field, value] : golden.items()) {
-      if (field != "name" && field != "model") set_from_json(r, *find_request_field(field), value, field, faults);
-    }
-    ASSERT_TRUE(faults.empty());
+    Request r = request_in(golden);
     for (std::string& one : *r.control_net) one = net(one).string();
     for (std::string& one : *r.control_image) one = data("golden/" + one);
     if (r.init_img) r.init_img = data("golden/" + *r.init_img);

@@ -47,6 +47,34 @@ inline Image image_of(const Tensor& stored) {
   return image;
 }
 
+// What a golden file's object says of a picture, but its name and its model.
+inline Request request_in(const json& golden) {
+  Request r;
+  Faults faults;
+  for (const auto& [field, value] : golden.items()) {
+    if (field != "name" && field != "model") set_from_json(r, *find_request_field(field), value, field, faults);
+  }
+  faults.raise_if_any(ErrorKind::kUsage);
+  return r;
+}
+
+// Tests that draw with tiny checkpoints in float32, each opened once.
+class TinyPipelines : public ::testing::Test {
+ protected:
+  Pipeline& pipeline(const std::string& model) {
+    auto& one = pipelines_[model];
+    if (!one) one = std::make_unique<Pipeline>(open_checkpoint(tiny_.folder(model)), precision_);
+    return *one;
+  }
+  Request resolved(const Request& r, const std::string& model = "sd1") {
+    return resolve(r, pipeline(model).checkpoint(), precision_);
+  }
+
+  const Precision precision_ = resolve_precision("cpu", DtypeChoice::kF32);
+  const TinyCheckpoints tiny_;
+  std::map<std::string, std::unique_ptr<Pipeline>> pipelines_;
+};
+
 template <class Run>
 void expect_fault(const std::vector<std::string>& words, Run&& run, ErrorKind kind = ErrorKind::kFile) {
   try {

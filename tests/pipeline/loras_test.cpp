@@ -10,13 +10,8 @@ const Precision kF32 = resolve_precision("cpu", DtypeChoice::kF32);
 
 const std::string kLoras = data("loras");
 
-class LoraPictures : public ::testing::Test {
+class LoraPictures : public TinyPipelines {
  protected:
-  Pipeline& pipeline(const std::string& model) {
-    auto& one = pipelines_[model];
-    if (!one) one = std::make_unique<Pipeline>(open_checkpoint(tiny_.folder(model)), kF32);
-    return *one;
-  }
   Picture draw(const Request& r, const std::string& model = "sd1") {
     return pipeline(model).generate(resolve(r, pipeline(model).checkpoint(), kF32));
   }
@@ -30,9 +25,6 @@ class LoraPictures : public ::testing::Test {
     r.height = 48;
     return r;
   }
-
-  const TinyCheckpoints tiny_;
-  std::map<std::string, std::unique_ptr<Pipeline>> pipelines_;
 };
 
 TEST_F(LoraPictures, EqualTheReference) {
@@ -40,12 +32,7 @@ TEST_F(LoraPictures, EqualTheReference) {
   for (const json& golden : read(data("golden/loras.json"))) {
     const std::string name = golden.at("name"), model = golden.at("model");
     SCOPED_TRACE(name);
-    Request r;
-    Faults faults;
-    for (const auto& [field, value] : golden.items()) {
-      if (field != "name" && field != "model") set_from_json(r, *find_request_field(field), value, field, faults);
-    }
-    ASSERT_TRUE(faults.empty());
+    Request r = request_in(golden);
     for (std::string& file : *r.lora) file = kLoras + "/" + file;
     const Image want = image_of(pictures->load(name)), got = draw(r, model).image;
     r.lora.reset();

@@ -6,20 +6,8 @@ namespace {
 
 using namespace testing;
 
-const Precision kF32 = resolve_precision("cpu", DtypeChoice::kF32);
-
-class PromptPictures : public ::testing::Test {
+class PromptPictures : public TinyPipelines {
  protected:
-  Pipeline& pipeline(const std::string& model) {
-    auto& one = pipelines_[model];
-    if (!one) one = std::make_unique<Pipeline>(open_checkpoint(tiny_.folder(model)), kF32);
-    return *one;
-  }
-
-  Request resolved(Request r, const std::string& model = "sd1") {
-    return resolve(r, pipeline(model).checkpoint(), kF32);
-  }
-
   Request request(const std::string& prompt) {
     Request r;
     r.prompt = prompt;
@@ -35,27 +23,14 @@ class PromptPictures : public ::testing::Test {
     return pipeline(model).generate(resolved(r, model)).image;
   }
   Image draw(const std::string& prompt, const std::string& model = "sd1") { return draw(request(prompt), model); }
-
-  const TinyCheckpoints tiny_;
-  std::map<std::string, std::unique_ptr<Pipeline>> pipelines_;
 };
-
-Request request_of(const json& golden) {
-  Request r;
-  Faults faults;
-  for (const auto& [field, value] : golden.items()) {
-    if (field != "name" && field != "model") set_from_json(r, *find_request_field(field), value, field, faults);
-  }
-  faults.raise_if_any(ErrorKind::kUsage);
-  return r;
-}
 
 TEST_F(PromptPictures, EqualTheReference) {
   const SourcePtr pictures = open_safetensors(data("golden/prompts.pictures.safetensors"));
   for (const json& golden : read(data("golden/prompts.pictures.json"))) {
     const std::string name = golden.at("name"), model = golden.at("model");
     SCOPED_TRACE(name);
-    const Picture picture = pipeline(model).generate(resolved(request_of(golden), model));
+    const Picture picture = pipeline(model).generate(resolved(request_in(golden), model));
     const double latent = relative_difference(picture.latent, pictures->load(name + ".latents"));
     const int largest = largest_difference(picture.image, image_of(pictures->load(name)));
     std::cout << name << ": latent " << latent << ", largest " << largest << "/255\n";
@@ -70,7 +45,7 @@ TEST_F(PromptPictures, LearnedWordsEqualTheReference) {
   for (const json& golden : read(data("golden/embeddings.json"))) {
     const std::string name = golden.at("name"), model = golden.at("model");
     SCOPED_TRACE(name);
-    Request r = request_of(golden);
+    Request r = request_in(golden);
     const Image without = draw(r, model);
     r.embd_dir = data("embeddings/" + model);
     const Image want = image_of(pictures->load(name)), got = draw(r, model);
