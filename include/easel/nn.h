@@ -25,23 +25,40 @@ struct Linear {
   // A 1x1 convolution that is applied to tokens as the linear it equals.
   static Linear of_convolution(const Weights& w, int64_t in, int64_t out);
   Tensor operator()(const Tensor& x) const;
+  Tensor operator()(const Tensor& x, const Tensor& residual) const;  // with residual [..., out] added
 
  private:
   Linear(const Weights& w, const Shape& shape, Bias has_bias);
 };
 
+// What is added to a convolution's results, where the kernels can in the same pass.
+struct Added {
+  Tensor shift;     // [1 or B, out]: to every pixel
+  Tensor residual;  // [B, out, H, W]
+};
+
 // weight [out, in, kernel, kernel], bias [out]; square kernel.
 struct Conv2d {
+  // Of the weight: as it is, in oneDNN's layout (of a 1x1 one as a linear's), transformed.
+  enum class Form { kPlain, kPacked, kLinear, kWinograd };
   std::vector<LowRank> changes;
   Tensor weight, bias;
-  bool is_packed = false;
-  int64_t stride, padding;
+  Form form = Form::kPlain;
+  int64_t out, stride, padding;
   struct Shape2d {
     int64_t in, out, kernel = 3, stride = 1, padding = 1;
   };
   Conv2d(const Weights& w, const Shape2d& shape);
-  Tensor operator()(const Tensor& x) const;
+  Tensor operator()(const Tensor& x, const Added& added = {}) const;
+  // Of x brought to height × width by nearest neighbour.
+  Tensor upsampled(const Tensor& x, int64_t height, int64_t width) const;
+
+ private:
+  Tensor add_low_ranks(Tensor y, const Tensor& x) const;
 };
+
+// Bytes of a weight of a network that was built with packed weights.
+int64_t packed_bytes(const Shape& weight, at::ScalarType dtype);
 
 // Wu & He 2018. x: [B, C, H, W].
 struct GroupNorm {

@@ -13,10 +13,9 @@ ResnetBlock::ResnetBlock(const Weights& w, const ResnetSpec& s)
 }
 
 Tensor ResnetBlock::operator()(const Tensor& x, const Tensor& time) const {
-  Tensor h = conv1(norm1.silu(x));
-  if (time_emb_proj) h.add_((*time_emb_proj)(time).unsqueeze(-1).unsqueeze(-1));
-  h = conv2(norm2.silu(h));
-  h.add_(conv_shortcut ? (*conv_shortcut)(x) : x);
+  const Tensor shift = time_emb_proj ? (*time_emb_proj)(time) : Tensor();
+  Tensor h = conv1(norm1.silu(x), {.shift = shift, .residual = {}});
+  h = conv2(norm2.silu(h), {.shift = {}, .residual = conv_shortcut ? (*conv_shortcut)(x) : x});
   return output_scale == 1.0 ? h : h.div_(output_scale);
 }
 
@@ -31,8 +30,8 @@ SpatialAttention::SpatialAttention(const Weights& w, const SpatialAttentionSpec&
 
 Tensor SpatialAttention::operator()(const Tensor& x) const {
   const Tensor tokens = to_tokens(group_norm(x));
-  const Tensor attended = to_out(attention(to_q(tokens), to_k(tokens), to_v(tokens), heads));
-  Tensor out = from_tokens(attended, x.size(2), x.size(3)).add_(x);
+  const Tensor attended = attention(to_q(tokens), to_k(tokens), to_v(tokens), heads);
+  Tensor out = from_tokens(to_out(attended, to_tokens(x)), x.size(2), x.size(3));
   return output_scale == 1.0 ? out : out.div_(output_scale);
 }
 
@@ -46,7 +45,7 @@ Tensor Downsample::operator()(const Tensor& x) const {
 Upsample::Upsample(const Weights& w, int64_t channels) : conv(w / "conv", {.in = channels, .out = channels}) {}
 
 Tensor Upsample::operator()(const Tensor& x, int64_t height, int64_t width) const {
-  return conv(at::upsample_nearest2d(x, {height, width}));
+  return conv.upsampled(x, height, width);
 }
 
 }  // namespace easel

@@ -6,6 +6,7 @@
 #include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
 #include "nn/cpu/packed.h"
+#include "nn/cpu/winograd.h"
 
 namespace easel {
 
@@ -45,19 +46,105 @@ Tensor Linear::operator()(const Tensor& x) const {
   return add_changes(is_packed ? cpu::linear(x, weight, bias) : at::linear(x, weight, bias), x, changes);
 }
 
+Tensor Linear::operator()(const Tensor& x, const Tensor& residual) const {
+  if (!is_packed) return (*this)(x).add_(residual);
+  return add_changes(cpu::linear(x, weight, bias, residual), x, changes);
+}
+
+namespace {
+
+std::pair<Conv2d::Form, Tensor> packed_form(const Conv2d& conv, const Tensor& weight) {
+  using Form = Conv2d::Form;
+  const int64_t kernel = weight.size(2);
+  const bool is_same_size = conv.stride == 1 && 2 * conv.padding == kernel - 1;
+  // oneDNN packs a 1x1 convolution for a picture of unknown size otherwise than it wants it for most.
+  if (is_same_size && kernel == 1) return {Form::kLinear, cpu::pack_linear(weight.flatten(1))};
+  if (is_same_size && cpu::can_winograd(weight.sizes(), weight.scalar_type()))
+    return {Form::kWinograd, cpu::winograd_weight(weight)};
+  return {Form::kPacked, cpu::pack_convolution(weight, conv.stride, conv.padding)};
+}
+
+}  // namespace
+
 Conv2d::Conv2d(const Weights& w, const Shape2d& s)
     : weight(w.get("weight", {s.out, s.in, s.kernel, s.kernel}, changes)),
       bias(w.get("bias", {s.out})),
+      out(s.out),
       stride(s.stride),
       padding(s.padding) {
-  if (w.is_packed()) is_packed = replace(weight, cpu::pack_convolution(weight, stride, padding), w);
+  if (w.is_packed()) {
+    Tensor packed;
+    std::tie(form, packed) = packed_form(*this, weight);
+    if (!replace(weight, std::move(packed), w)) form = Form::kPlain;
+  }
   // ATen would convert it at every call beside a channels-last input.
-  if (!is_packed && s.kernel > 1) weight = weight.contiguous(at::MemoryFormat::ChannelsLast);
+  if (form == Form::kPlain && s.kernel > 1) weight = weight.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-Tensor Conv2d::operator()(const Tensor& x) const {
-  Tensor y =
-      is_packed ? cpu::convolution(x, weight, bias, stride, padding) : at::conv2d(x, weight, bias, stride, padding);
+int64_t packed_bytes(const Shape& weight, at::ScalarType dtype) {
+  const int64_t values = c10::multiply_integers(weight);
+  return cpu::can_winograd(weight, dtype) ? cpu::winograd_bytes(weight)
+                                          : values * static_cast<int64_t>(c10::elementSize(dtype));
+}
+
+namespace {
+
+Tensor plus(Tensor y, const Added& added) {
+  if (added.shift.defined()) y.add_(added.shift.unsqueeze(-1).unsqueeze(-1));
+  if (added.residual.defined()) y.add_(added.residual);
+  return y;
+}
+
+// bias [out] and shift [1 or B, out], in float32.
+Tensor joined(const Tensor& bias, const Tensor& shift) {
+  const Tensor sum = bias.to(at::kFloat).unsqueeze(0);
+  return shift.defined() ? (sum + shift.to(at::kFloat)).contiguous() : sum;
+}
+
+Tensor winograd(const Conv2d& conv, const Tensor& x, const Added& added, int64_t height, int64_t width) {
+  return cpu::winograd_convolution(x, conv.weight, {joined(conv.bias, added.shift), added.residual}, height, width);
+}
+
+Tensor packed(const Conv2d& conv, const Tensor& x, const Added& added) {
+  const auto convolution = [&](const Tensor& bias, const Tensor& residual) {
+    return cpu::convolution(x, conv.weight, bias, conv.stride, conv.padding, residual);
+  };
+  // oneDNN cannot describe a residual of one pixel: its strides are as good as any.
+  const bool is_pixel = added.residual.defined() && added.residual.size(2) * added.residual.size(3) == 1;
+  if (is_pixel) return plus(convolution(conv.bias, {}), added);
+  if (!added.shift.defined()) return convolution(conv.bias, added.residual);
+  if (added.shift.size(0) > 1) return plus(convolution(conv.bias, {}), added);
+  return plus(convolution(joined(conv.bias, added.shift)[0], {}), {.shift = {}, .residual = added.residual});
+}
+
+Tensor by_pixel(const Conv2d& conv, const Tensor& x, const Added& added) {
+  const Tensor residual = added.residual.defined() ? to_tokens(added.residual) : Tensor();
+  const Tensor y = cpu::linear(to_tokens(x), conv.weight, conv.bias, residual);
+  return plus(from_tokens(y, x.size(2), x.size(3)), {.shift = added.shift, .residual = {}});
+}
+
+}  // namespace
+
+Tensor Conv2d::operator()(const Tensor& x, const Added& added) const {
+  switch (form) {
+    case Form::kLinear:
+      return add_low_ranks(by_pixel(*this, x, added), x);
+    case Form::kWinograd:
+      return add_low_ranks(winograd(*this, x, added, x.size(2), x.size(3)), x);
+    case Form::kPacked:
+      return add_low_ranks(packed(*this, x, added), x);
+    case Form::kPlain:
+      return add_low_ranks(plus(at::conv2d(x, weight, bias, stride, padding), added), x);
+  }
+  return {};
+}
+
+Tensor Conv2d::upsampled(const Tensor& x, int64_t height, int64_t width) const {
+  if (form == Form::kWinograd && changes.empty()) return winograd(*this, x, {}, height, width);
+  return (*this)(at::upsample_nearest2d(x, {height, width}));
+}
+
+Tensor Conv2d::add_low_ranks(Tensor y, const Tensor& x) const {
   for (const LowRank& change : changes) {
     const Tensor low = at::conv2d(x, change.down, /*bias=*/{}, stride, padding);
     y.add_(at::conv2d(low, change.up.unsqueeze(-1).unsqueeze(-1)), change.scale);

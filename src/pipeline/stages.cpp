@@ -47,10 +47,16 @@ void build(const Checkpoint& c, Part part, const Weights& w, bool with_vae_encod
 }
 
 // Of the tensors that were asked for.
-int64_t bytes_in(const Weights& shapes, at::ScalarType dtype) {
-  int64_t values = 0;
-  for (const auto& [name, shape] : shapes.binding().asked) values += c10::multiply_integers(shape);
-  return values * static_cast<int64_t>(c10::elementSize(dtype));
+int64_t bytes_in(const Weights& shapes, at::ScalarType dtype, bool is_packed) {
+  int64_t bytes = 0;
+  for (const auto& [name, shape] : shapes.binding().asked)
+    bytes += is_packed ? packed_bytes(shape, dtype)
+                       : c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(dtype));
+  return bytes;
+}
+
+bool is_packed(Part part, const Precision& precision) {
+  return (part == Part::kUNet || part == Part::kVae) && precision.device.is_cpu() && kernels() == Kernels::kFast;
 }
 
 }  // namespace
@@ -90,7 +96,7 @@ int64_t StageSet::bytes_of(Part part) {
   const at::ScalarType dtype = part == Part::kUNet  ? precision_.unet
                                : part == Part::kVae ? precision_.vae
                                                     : precision_.text;
-  return entry->second = bytes_in(shapes, dtype);
+  return entry->second = bytes_in(shapes, dtype, is_packed(part, precision_));
 }
 
 template <class Network, class Spec>
@@ -197,7 +203,7 @@ const VaeEncoder& StageSet::vae_encoder(double* seconds) {
 int64_t StageSet::vae_encoder_bytes() {
   const Weights shapes(nullptr, at::kMeta, at::kFloat);
   VaeEncoder(shapes, checkpoint_.vae);
-  return bytes_in(shapes, precision_.vae);
+  return bytes_in(shapes, precision_.vae, is_packed(Part::kVae, precision_));
 }
 
 void StageSet::free_text_encoders() {

@@ -20,14 +20,16 @@ Attention::Attention(const Weights& w, int64_t width, int64_t context_width, int
       to_out(w / "to_out" / 0, width, width),
       heads(heads_) {}
 
-Tensor Attention::operator()(const Tensor& x, const Tensor& context) const {
-  return to_out(attention(to_q(x), to_k(context), to_v(context), heads));
+Tensor Attention::operator()(const Tensor& x, const Tensor& context, const Tensor& residual) const {
+  return to_out(attention(to_q(x), to_k(context), to_v(context), heads), residual);
 }
 
 GegluFeedForward::GegluFeedForward(const Weights& w, int64_t width)
     : proj(w / "net" / 0 / "proj", width, 8 * width), out(w / "net" / 2, 4 * width, width) {}
 
-Tensor GegluFeedForward::operator()(const Tensor& x) const { return out(geglu(proj(x))); }
+Tensor GegluFeedForward::operator()(const Tensor& x, const Tensor& residual) const {
+  return out(geglu(proj(x)), residual);
+}
 
 BasicTransformerBlock::BasicTransformerBlock(const Weights& w, const TransformerSpec& s)
     : norm1(w / "norm1", s.channels, kLayerNormEps),
@@ -39,9 +41,9 @@ BasicTransformerBlock::BasicTransformerBlock(const Weights& w, const Transformer
 
 Tensor BasicTransformerBlock::operator()(Tensor x, const Tensor& context) const {
   const Tensor normed = norm1(x);
-  x = attn1(normed, normed).add_(x);
-  x = attn2(norm2(x), context).add_(x);
-  return ff(norm3(x)).add_(x);
+  x = attn1(normed, normed, x);
+  x = attn2(norm2(x), context, x);
+  return ff(norm3(x), x);
 }
 
 Transformer2D::Transformer2D(const Weights& w, const TransformerSpec& s)
@@ -54,7 +56,7 @@ Transformer2D::Transformer2D(const Weights& w, const TransformerSpec& s)
 Tensor Transformer2D::operator()(const Tensor& x, const Tensor& context) const {
   Tensor tokens = proj_in(to_tokens(norm(x)));
   for (const BasicTransformerBlock& block : transformer_blocks) tokens = block(tokens, context);
-  return from_tokens(proj_out(tokens).add_(to_tokens(x)), x.size(2), x.size(3));
+  return from_tokens(proj_out(tokens, to_tokens(x)), x.size(2), x.size(3));
 }
 
 }  // namespace easel

@@ -15,15 +15,15 @@ struct Attention {
   Linear to_q, to_k, to_v, to_out;
   int64_t heads;
   Attention(const Weights& w, int64_t width, int64_t context_width, int64_t heads);
-  Tensor operator()(const Tensor& x,
-                    const Tensor& context) const;  // [B, T, width], [B, S, context_width] → [B, T, width]
+  // [B, T, width], [B, S, context_width] → [B, T, width], residual added.
+  Tensor operator()(const Tensor& x, const Tensor& context, const Tensor& residual) const;
 };
 
 // Shazeer 2020, arXiv 2002.05202: one projection to value and gate, value·gelu(gate), one projection back.
 struct GegluFeedForward {
   Linear proj, out;
   GegluFeedForward(const Weights& w, int64_t width);
-  Tensor operator()(const Tensor& x) const;
+  Tensor operator()(const Tensor& x, const Tensor& residual) const;
 };
 
 struct BasicTransformerBlock {

@@ -69,7 +69,7 @@ Tensor VaeDecoderNetwork::in_strips(Tensor x, int64_t strip_bytes) const {
     // Two activations of a coarser level take no more than one of the finest.
     const Middle middle = block.upsampler ? Middle::kKept : Middle::kComputedTwice;
     for (const ResnetBlock& layer : block.resnets) rows = stored(resnet(layer, rows, strip, middle), strip);
-    channels = block.resnets.back().conv2.weight.size(0);
+    channels = block.resnets.back().conv2.out;
     if (!block.upsampler) continue;
     rows = upsampled(*block.upsampler, rows);
     width *= 2;

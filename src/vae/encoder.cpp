@@ -55,7 +55,7 @@ struct VaeEncoderNetwork {
     Rows rows = convolved(conv_in, whole(x));
     int64_t width = x.size(3), strip = 0;
     for (const VaeDownBlock& block : down_blocks) {
-      strip = strip_of(x, width, block.resnets.back().conv2.weight.size(0), strip_bytes);
+      strip = strip_of(x, width, block.resnets.back().conv2.out, strip_bytes);
       const Middle middle = &block == &down_blocks.front() ? Middle::kComputedTwice : Middle::kKept;
       for (const ResnetBlock& layer : block.resnets) rows = stored(resnet(layer, rows, strip, middle), strip);
       if (!block.downsampler) continue;

@@ -7,6 +7,8 @@
 #include "nn/cpu/attention.h"
 #include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
+#include "nn/cpu/products.h"
+#include "nn/cpu/winograd.h"
 #include "support/golden.h"
 
 namespace easel {
@@ -74,18 +76,31 @@ TEST(Packed, LinearsOfOddSizes) {
       const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, dtype.type) / "linear";
       for (const Bias bias : {Bias::kYes, Bias::kNo}) {
         const Linear plain(w, in, out, bias), packed(w.packed(), in, out, bias);
+        const Tensor residual = at::randn({1, 7, out}).to(dtype.type);
         ASSERT_FALSE(plain.is_packed);
         ASSERT_TRUE(packed.is_packed || dtype.type != at::kFloat);
         for (const int64_t batch : {1, 2, 3, 8}) {
           const Tensor x = at::randn({batch, 7, in}).to(dtype.type);
           EXPECT_LE(relative_difference(packed(x).to(at::kFloat), plain(x).to(at::kFloat)), dtype.tolerance);
           EXPECT_EQ(packed(x).sizes(), plain(x).sizes());
+          const Tensor more = residual.expand({batch, 7, out}).contiguous();
+          EXPECT_LE(relative_difference(packed(x, more).to(at::kFloat), plain(x, more).to(at::kFloat)),
+                    dtype.tolerance);
           const Tensor row = x.select(1, 0);
           EXPECT_LE(relative_difference(packed(row).to(at::kFloat), plain(row).to(at::kFloat)), dtype.tolerance);
         }
       }
     }
   }
+}
+
+// Nothing, a shift for all and for each of the batch, a residual, and both.
+std::vector<Added> additions(const Tensor& like) {
+  const auto options = like.options().memory_format(std::nullopt);
+  const Tensor one = at::randn({1, like.size(1)}).to(options),
+               each = at::randn({like.size(0), like.size(1)}).to(options);
+  const Tensor residual = at::randn(like.sizes()).to(options).contiguous(at::MemoryFormat::ChannelsLast);
+  return {{}, {one, {}}, {each, {}}, {{}, residual}, {one, residual}, {each, residual}};
 }
 
 TEST(Packed, ConvolutionsOfOddSizes) {
@@ -106,9 +121,100 @@ TEST(Packed, ConvolutionsOfOddSizes) {
         ASSERT_EQ(got.sizes(), want.sizes());
         EXPECT_TRUE(got.is_contiguous(at::MemoryFormat::ChannelsLast));
         EXPECT_LE(relative_difference(got.to(at::kFloat), want.to(at::kFloat)), dtype.tolerance);
+        for (const Added& added : additions(want)) {
+          EXPECT_LE(relative_difference(packed(x, added).to(at::kFloat), plain(x, added).to(at::kFloat)),
+                    dtype.tolerance);
+        }
       }
     }
   }
+}
+
+// Against float64, at sizes that are and are not whole tiles and blocks of columns, smaller than one tile, and enlarged
+// by nearest neighbour.
+TEST(Winograd, IsTheConvolution) {
+  at::manual_seed(1);
+  for (const Dtype& dtype : {Dtype{at::kFloat, 5e-6}, Dtype{at::kBFloat16, 4e-3}}) {
+    for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 64}, {80, 96}, {192, 144}}) {
+      const Tensor weight = (at::randn({out, in, 3, 3}) / std::sqrt(9.0 * static_cast<double>(in))).to(dtype.type);
+      const Tensor transformed = cpu::winograd_weight(weight);
+      for (const auto& [batch, height, width, to_height, to_width] :
+           {std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>{1, 1, 1, 1, 1},
+            {2, 4, 8, 4, 8},
+            {3, 5, 11, 5, 11},
+            {8, 6, 3, 6, 3},
+            {2, 7, 5, 14, 10},
+            {1, 7, 5, 13, 9},
+            {1, 70, 66, 70, 66}}) {
+        const Tensor x =
+            at::randn({batch, in, height, width}).to(dtype.type).contiguous(at::MemoryFormat::ChannelsLast);
+        const Tensor large = at::upsample_nearest2d(x, {to_height, to_width}).to(at::kDouble);
+        const Tensor convolved = at::conv2d(large, weight.to(at::kDouble), {}, 1, 1);
+        for (const Added& added : additions(convolved.to(dtype.type))) {
+          const Tensor shift = added.shift.defined() ? added.shift.to(at::kFloat) : at::zeros({1, out});
+          Tensor want = convolved + shift.to(at::kDouble).unsqueeze(-1).unsqueeze(-1);
+          if (added.residual.defined()) want = want + added.residual.to(at::kDouble);
+          const Tensor got = cpu::winograd_convolution(x, transformed, {shift, added.residual}, to_height, to_width);
+          EXPECT_TRUE(got.is_contiguous(at::MemoryFormat::ChannelsLast));
+          EXPECT_LE(relative_difference(got.to(at::kDouble), want), dtype.tolerance) << in << " " << height;
+        }
+      }
+    }
+  }
+}
+
+TEST(Winograd, InTheLayerWhereItPays) {
+  const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, at::kFloat) / "conv";
+  const Conv2d::Shape2d shape{.in = 64, .out = 80};
+  const Conv2d plain(w, shape), fast(w.packed(), shape);
+  if (fast.form != Conv2d::Form::kWinograd) GTEST_SKIP() << "no AVX512 here";
+  EXPECT_EQ(fast.weight.nbytes(), static_cast<std::size_t>(packed_bytes({80, 64, 3, 3}, at::kFloat)));
+  const Tensor x = at::randn({2, 64, 9, 6}).contiguous(at::MemoryFormat::ChannelsLast);
+  EXPECT_LE(relative_difference(fast(x), plain(x)), 1e-5);
+  EXPECT_LE(relative_difference(fast.upsampled(x, 17, 12), plain.upsampled(x, 17, 12)), 1e-5);
+  Conv2d changed = fast;
+  changed.changes = {{at::randn({2, 64, 3, 3}), at::randn({80, 2}), 0.5}};
+  Conv2d changed_plain = plain;
+  changed_plain.changes = changed.changes;
+  EXPECT_LE(relative_difference(changed(x), changed_plain(x)), 1e-5);
+  EXPECT_LE(relative_difference(changed.upsampled(x, 18, 12), changed_plain.upsampled(x, 18, 12)), 1e-5);
+  Tensor spoiled = x.clone();
+  spoiled[1][3][4][4] = NAN;
+  EXPECT_FALSE(at::isfinite(fast(spoiled)[1].select(1, 4).select(1, 4)).any().item<bool>());
+  EXPECT_TRUE(at::isfinite(fast(spoiled)[0]).all().item<bool>());
+  EXPECT_NE(Conv2d(w.packed(), {.in = 64, .out = 80, .stride = 2}).form, Conv2d::Form::kWinograd);
+}
+
+TEST(Products, OfAllSizes) {
+  at::manual_seed(1);
+  for (const auto& [rows, columns, depth] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 2},
+                                             {7, 16, 4},
+                                             {13, 17, 40},
+                                             {33, 40, 6},
+                                             {10, 77, 80},
+                                             {5, 160, 256},
+                                             {256, 250, 38}}) {
+    const Tensor a = at::randn({rows, depth}), b = at::randn({depth, columns}), first = at::randn({rows, columns});
+    const auto check = [&](const Tensor& x, const Tensor& y, const Tensor& got, bool adds) {
+      const Tensor product = x.to(at::kDouble).matmul(y.to(at::kDouble));
+      const Tensor want = adds ? product + first.to(at::kDouble) : product;
+      EXPECT_LE(relative_difference(got.to(at::kDouble), want), 1e-6) << rows << " " << columns << " " << depth;
+    };
+    for (const bool adds : {false, true}) {
+      Tensor c = first.clone();
+      cpu::multiply({rows, columns, depth, depth, columns, columns}, a.const_data_ptr<float>(),
+                    b.const_data_ptr<float>(), c.mutable_data_ptr<float>(), adds);
+      check(a, b, c, adds);
+      if (cpu::pair_unit() == cpu::PairUnit::kNone) continue;
+      const Tensor a2 = a.to(at::kBFloat16), b2 = b.to(at::kBFloat16);
+      const Tensor pairs = b2.view({depth / 2, 2, columns}).transpose(1, 2).contiguous();
+      c = first.clone();
+      cpu::multiply({rows, columns, depth, depth, columns, columns}, a2.const_data_ptr<at::BFloat16>(),
+                    pairs.const_data_ptr<at::BFloat16>(), c.mutable_data_ptr<float>(), adds);
+      check(a2, b2, c, adds);
+    }
+  }
+  cpu::release_products();
 }
 
 TEST(Packed, ChangesAreComputedBesideThem) {
@@ -158,35 +264,39 @@ TEST(Attention, IsTheDefinition) {
 // too large for a bound.
 TEST(Attention, InBlocks) {
   at::manual_seed(1);
-  for (const auto& [tokens, keys, heads, width, gain] :
-       {std::tuple<int64_t, int64_t, int64_t, int64_t, double>{2048, 2048, 2, 40, 1.0},
-        {2305, 2049, 1, 64, 1.0},
-        {2048, 2500, 3, 8, 3.0},
-        {2100, 2051, 1, 40, 12.0},
-        {2048, 2048, 1, 160, 0.1}}) {
-    const auto draw = [&](int64_t rows, double by) {
-      return (at::randn({2, rows, heads * width}) * by).to(at::kBFloat16);
-    };
-    const Tensor q = draw(tokens, gain), k = draw(keys, gain), v = draw(keys, 1);
-    if (!cpu::can_attend(q, k, v, heads)) GTEST_SKIP() << "no bfloat16 products here";
-    const Tensor got = cpu::attention(q, k, v, heads).to(at::kFloat);
-    for (int64_t h = 0; h < heads; ++h) {
-      const auto head = [&](const Tensor& x) { return x.narrow(2, h * width, width).to(at::kFloat); };
-      const Tensor scores = head(q).matmul(head(k).transpose(1, 2)) / std::sqrt(static_cast<double>(width));
-      const Tensor want = at::softmax(scores, -1).matmul(head(v));
-      EXPECT_LE((head(got) - want).abs().max().item<double>(), 1e-2 * want.abs().max().item<double>())
-          << tokens << " " << keys << " " << width << " " << gain;
+  for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 1e-4}, {at::kBFloat16, 1e-2}}) {
+    for (const auto& [tokens, keys, heads, width, gain] :
+         {std::tuple<int64_t, int64_t, int64_t, int64_t, double>{2048, 2048, 2, 40, 1.0},
+          {2305, 2049, 1, 64, 1.0},
+          {2048, 2500, 3, 8, 3.0},
+          {2100, 2051, 1, 40, 12.0},
+          {2048, 2048, 1, 160, 0.1},
+          {130, 77, 2, 80, 1.0},
+          {256, 256, 1, 510, 1.0}}) {
+      const auto draw = [&](int64_t rows, double by) { return (at::randn({2, rows, heads * width}) * by).to(dtype); };
+      const Tensor q = draw(tokens, gain), k = draw(keys, gain), v = draw(keys, 1);
+      if (!cpu::can_attend(q, k, v, heads)) continue;
+      const Tensor got = cpu::attention(q, k, v, heads).to(at::kFloat);
+      for (int64_t h = 0; h < heads; ++h) {
+        const auto head = [&](const Tensor& x) { return x.narrow(2, h * width, width).to(at::kDouble); };
+        const Tensor scores = head(q).matmul(head(k).transpose(1, 2)) / std::sqrt(static_cast<double>(width));
+        const Tensor want = at::softmax(scores, -1).matmul(head(v));
+        EXPECT_LE(relative_difference(head(got), want), tolerance)
+            << dtype << " " << tokens << " " << keys << " " << width << " " << gain;
+      }
     }
   }
 }
 
 TEST(Attention, InBlocksWhatIsNotFiniteStaysSo) {
-  Tensor q = at::randn({1, 2048, 8}).to(at::kBFloat16), k = at::randn({1, 2048, 8}).to(at::kBFloat16), v = k.clone();
-  if (!cpu::can_attend(q, k, v, 1)) GTEST_SKIP() << "no bfloat16 products here";
-  q[0][5][3] = NAN;
-  EXPECT_FALSE(at::isfinite(cpu::attention(q, k, v, 1)[0][5]).any().item<bool>());
-  k[0][700][1] = NAN;
-  EXPECT_FALSE(at::isfinite(cpu::attention(q, k, v, 1)).any().item<bool>());
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    Tensor q = at::randn({1, 2048, 8}).to(dtype), k = at::randn({1, 2048, 8}).to(dtype), v = k.clone();
+    if (!cpu::can_attend(q, k, v, 1)) continue;
+    q[0][5][3] = NAN;
+    EXPECT_FALSE(at::isfinite(cpu::attention(q, k, v, 1)[0][5]).any().item<bool>());
+    k[0][700][1] = NAN;
+    EXPECT_FALSE(at::isfinite(cpu::attention(q, k, v, 1)).any().item<bool>());
+  }
 }
 
 TEST(Attention, CausalMaskHidesLaterTokens) {

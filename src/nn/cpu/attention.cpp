@@ -1,17 +1,19 @@
 #include "nn/cpu/attention.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/native/CPUBlas.h>
 
 #include <limits>
 
+#include "nn/cpu/instruction_sets.h"
+#include "nn/cpu/products.h"
 #include "nn/cpu/vector_loops.h"
 
 namespace easel::cpu {
 namespace {
 
 using BF16 = at::BFloat16;
-namespace blas = at::native::cpublas;
+template <class T>
+constexpr int64_t kPair = std::is_same_v<T, BF16> ? 2 : 1;  // rows of B that lie side by side in a product
 
 constexpr int64_t kRows = 256, kKeys = 256;  // of a block: its scores stay in the second-level cache
 constexpr float kLog2E = 1.44269504f;
@@ -31,14 +33,26 @@ EASEL_INLINE float exp2_of(float x) {
   return std::bit_cast<float>(std::bit_cast<int32_t>(p) + (exponent << 23));
 }
 
-// Of a row of scores: 2^(score·scale − shift) rounded to bfloat16, and their sum.
-EASEL_CLONES float exponentials(const float* scores, uint16_t* out, int64_t count, float scale, float shift) {
+// Of a row of scores: 2^(score·scale − shift), as the second product takes it, and their sum.
+EASEL_CLONES float exponentials(const float* scores, BF16* out, int64_t count, float scale, float shift) {
+  auto* bits = reinterpret_cast<uint16_t*>(out);
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < count; ++i) {
     const float e = exp2_of(scores[i] * scale - shift);
     sum += e;
-    out[i] = static_cast<uint16_t>((std::bit_cast<uint32_t>(e) + 0x8000u) >> 16);  // e is positive and finite
+    bits[i] = static_cast<uint16_t>((std::bit_cast<uint32_t>(e) + 0x8000u) >> 16);  // e is positive and finite
+  }
+  return sum;
+}
+
+EASEL_CLONES float exponentials(const float* scores, float* out, int64_t count, float scale, float shift) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < count; ++i) {
+    const float e = exp2_of_negative(scores[i] * scale - shift);
+    sum += e;
+    out[i] = e;
   }
   return sum;
 }
@@ -55,20 +69,27 @@ EASEL_CLONES float largest_of(const float* values, int64_t count) {
   return *std::max_element(lanes, lanes + kLanes);
 }
 
-EASEL_CLONES float square_of(const BF16* row, int64_t count) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) sum += widen(row[i]) * widen(row[i]);
-  return sum;
-}
+#define EASEL_SQUARE_OF(T)                                                                                           \
+  EASEL_CLONES float square_of(const T* row, int64_t count) {                                                        \
+    float sum = 0;                                                                                                   \
+    _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < count; ++i) sum += widen(row[i]) * widen(row[i]); \
+    return sum;                                                                                                      \
+  }
+EASEL_SQUARE_OF(float)
+EASEL_SQUARE_OF(BF16)
+#undef EASEL_SQUARE_OF
 
 EASEL_CLONES void scale_row(float* row, int64_t count, float factor) {
   for (int64_t i = 0; i < count; ++i) row[i] *= factor;
 }
 
-EASEL_CLONES void store_row(const float* row, BF16* out, int64_t count, float factor) {
-  for (int64_t i = 0; i < count; ++i) out[i] = narrow<BF16>(row[i] * factor);
-}
+#define EASEL_STORE_ROW(T)                                                             \
+  EASEL_CLONES void store_row(const float* row, T* out, int64_t count, float factor) { \
+    for (int64_t i = 0; i < count; ++i) out[i] = narrow<T>(row[i] * factor);           \
+  }
+EASEL_STORE_ROW(float)
+EASEL_STORE_ROW(BF16)
+#undef EASEL_STORE_ROW
 
 // ---- blocks -------------------------------------------------------------------------------------------------------
 
@@ -79,10 +100,11 @@ struct Sizes {
   int64_t keys_in(int64_t block) const { return std::min(kKeys, keys - block * kKeys); }
 };
 
-// The keys and values of all heads in pairs, as the products want them (VNNI): of keys [width/2, keys, 2], of values
-// [keys/2, width, 2], block after block; an odd last key gets a neighbour of zeros.
+// The keys and values of all heads as the products want them, block after block: of keys [width/p, keys, p], of values
+// [keys/p, width, p], p = kPair; an odd last key gets a neighbour of zeros.
+template <class T>
 struct Packed {
-  std::vector<BF16> keys, values;
+  std::vector<T> keys, values;
   std::vector<float> longest;  // of each head's keys
 
   explicit Packed(const Sizes& s)
@@ -91,34 +113,39 @@ struct Packed {
         longest(static_cast<std::size_t>(s.batch * s.heads)) {}
 };
 
+template <class T>
 struct Rows {
-  const BF16* first;
+  const T* first;
   int64_t stride;
-  const BF16* at(int64_t i) const { return first + i * stride; }
+  const T* at(int64_t i) const { return first + i * stride; }
 };
 
-Rows rows_of(const Tensor& x, int64_t batch, int64_t head, int64_t width) {
-  return {x.const_data_ptr<BF16>() + batch * x.stride(0) + head * width, x.stride(1)};
+template <class T>
+Rows<T> rows_of(const Tensor& x, int64_t batch, int64_t head, int64_t width) {
+  return {x.const_data_ptr<T>() + batch * x.stride(0) + head * width, x.stride(1)};
 }
 
-void pack_keys(const Rows& k, int64_t count, int64_t width, BF16* out) {
-  for (int64_t pair = 0; pair < width / 2; ++pair) {
-    for (int64_t n = 0; n < count; ++n) {
-      out[2 * (pair * count + n)] = k.at(n)[2 * pair];
-      out[2 * (pair * count + n) + 1] = k.at(n)[2 * pair + 1];
-    }
-  }
-}
-
-void pack_values(const Rows& v, int64_t count, int64_t width, BF16* out) {
+template <class T>
+void pack_keys(const Rows<T>& k, int64_t count, int64_t width, T* out) {
+  constexpr int64_t p = kPair<T>;
   for (int64_t n = 0; n < count; ++n) {
-    for (int64_t i = 0; i < width; ++i) out[2 * (n / 2 * width + i) + n % 2] = v.at(n)[i];
+    const T* row = k.at(n);
+    for (int64_t i = 0; i < width; i += p) std::copy_n(row + i, p, out + i * count + n * p);
   }
-  if (count % 2 == 0) return;
-  for (int64_t i = 0; i < width; ++i) out[2 * (count / 2 * width + i) + 1] = BF16(0.0f);
 }
 
-void pack_head(const Rows& k, const Rows& v, const Sizes& s, int64_t head, Packed& packed) {
+template <class T>
+void pack_values(const Rows<T>& v, int64_t count, int64_t width, T* out) {
+  constexpr int64_t p = kPair<T>;
+  for (int64_t n = 0; n < count; ++n) {
+    for (int64_t i = 0; i < width; ++i) out[p * (n / p * width + i) + n % p] = v.at(n)[i];
+  }
+  if (count % p == 0) return;
+  for (int64_t i = 0; i < width; ++i) out[p * (count / p * width + i) + 1] = T(0.0f);
+}
+
+template <class T>
+void pack_head(const Rows<T>& k, const Rows<T>& v, const Sizes& s, int64_t head, Packed<T>& packed) {
   float longest = 0;
   for (int64_t n = 0; n < s.keys; ++n) {
     const float square = square_of(k.at(n), s.width);
@@ -127,12 +154,13 @@ void pack_head(const Rows& k, const Rows& v, const Sizes& s, int64_t head, Packe
   packed.longest[static_cast<std::size_t>(head)] = std::sqrt(longest);
   for (int64_t block = 0; block < s.key_blocks(); ++block) {
     const int64_t first = block * kKeys, place = (head * s.key_blocks() + block) * kKeys * s.width;
-    pack_keys({k.at(first), k.stride}, s.keys_in(block), s.width, packed.keys.data() + place);
-    pack_values({v.at(first), v.stride}, s.keys_in(block), s.width, packed.values.data() + place);
+    pack_keys<T>({k.at(first), k.stride}, s.keys_in(block), s.width, packed.keys.data() + place);
+    pack_values<T>({v.at(first), v.stride}, s.keys_in(block), s.width, packed.values.data() + place);
   }
 }
 
 // One block of queries of one head over all keys.
+template <class T>
 class QueryBlock {
  public:
   explicit QueryBlock(const Sizes& s)
@@ -143,16 +171,16 @@ class QueryBlock {
         shift_(static_cast<std::size_t>(kRows)),
         total_(shift_.size()) {}
 
-  void attend(const Rows& q, int64_t rows, const Packed& packed, int64_t head, BF16* out, int64_t out_stride) {
+  void attend(const Rows<T>& q, int64_t rows, const Packed<T>& packed, int64_t head, T* out, int64_t out_stride) {
     begin(q, rows, packed.longest[static_cast<std::size_t>(head)]);
     for (int64_t block = 0; block < s_.key_blocks(); ++block) {
       const int64_t keys = s_.keys_in(block), even = s_.even_keys(block);
       const int64_t place = (head * s_.key_blocks() + block) * kKeys * s_.width;
-      blas::brgemm(rows, keys, s_.width, q.stride, keys, kKeys, /*add_C=*/false, q.first, packed.keys.data() + place,
-                   scores_.data());
+      multiply({rows, keys, s_.width, q.stride, keys, kKeys}, q.first, packed.keys.data() + place, scores_.data(),
+               /*adds=*/false);
       for (int64_t r = 0; r < rows; ++r) weigh(r, keys, even, /*is_first=*/block == 0);
-      blas::brgemm(rows, s_.width, even, kKeys, s_.width, s_.width, /*add_C=*/block > 0,
-                   reinterpret_cast<const BF16*>(shares_.data()), packed.values.data() + place, sums_.data());
+      multiply({rows, s_.width, kPair<T> == 1 ? keys : even, kKeys, s_.width, s_.width}, shares_.data(),
+               packed.values.data() + place, sums_.data(), /*adds=*/block > 0);
     }
     for (int64_t r = 0; r < rows; ++r)
       store_row(sums_.data() + r * s_.width, out + r * out_stride, s_.width, 1 / total_[static_cast<std::size_t>(r)]);
@@ -161,7 +189,7 @@ class QueryBlock {
  private:
   // What is subtracted from a row's scores: a bound on them by Cauchy and Schwarz, or, where that is too large, the
   // largest of them so far.
-  void begin(const Rows& q, int64_t rows, float longest_key) {
+  void begin(const Rows<T>& q, int64_t rows, float longest_key) {
     scale_ = kLog2E / std::sqrt(static_cast<float>(s_.width));
     bounded_ = true;
     for (int64_t r = 0; r < rows; ++r) {
@@ -178,9 +206,9 @@ class QueryBlock {
     const auto r = static_cast<std::size_t>(row);
     const float* scores = scores_.data() + row * kKeys;
     if (!bounded_) raise_shift(row, largest_of(scores, keys) * scale_, is_first);
-    uint16_t* shares = shares_.data() + row * kKeys;
+    T* shares = shares_.data() + row * kKeys;
     total_[r] += exponentials(scores, shares, keys, scale_, shift_[r]);
-    if (even > keys) shares[keys] = 0;
+    if (even > keys) shares[keys] = T(0.0f);
   }
 
   void raise_shift(int64_t row, float largest, bool is_first) {
@@ -194,7 +222,7 @@ class QueryBlock {
 
   const Sizes& s_;
   std::vector<float> scores_;
-  std::vector<uint16_t> shares_;
+  std::vector<T> shares_;
   std::vector<float> sums_, shift_, total_;
   float scale_ = 1;
   bool bounded_ = true;
@@ -206,41 +234,55 @@ Sizes sizes_of(const Tensor& q, const Tensor& k, int64_t heads) {
 
 bool has_rows(const Tensor& x) { return x.dim() == 3 && x.stride(2) == 1 && x.stride(1) >= x.size(2); }
 
+template <class T>
+void run(const Tensor& q, const Tensor& k, const Tensor& v, const Sizes& s, Tensor& out) {
+  Packed<T> packed(s);
+  const int64_t all = s.batch * s.heads;
+  at::parallel_for(0, all, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t head = begin; head < end; ++head)
+      pack_head(rows_of<T>(k, head / s.heads, head % s.heads, s.width),
+                rows_of<T>(v, head / s.heads, head % s.heads, s.width), s, head, packed);
+  });
+  const int64_t blocks = (s.tokens + kRows - 1) / kRows;
+  at::parallel_for(0, all * blocks, 1, [&](int64_t begin, int64_t end) {
+    QueryBlock<T> block(s);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t head = task / blocks, first = task % blocks * kRows;
+      const Rows<T> queries = rows_of<T>(q, head / s.heads, head % s.heads, s.width);
+      T* to =
+          out.mutable_data_ptr<T>() + head / s.heads * out.stride(0) + first * out.stride(1) + head % s.heads * s.width;
+      block.attend({queries.at(first), queries.stride}, std::min(kRows, s.tokens - first), packed, head, to,
+                   out.stride(1));
+    }
+    release_products();
+  });
+}
+
+bool can_multiply(at::ScalarType dtype) {
+  if (dtype == at::kFloat) return has_avx512();
+  return dtype == at::kBFloat16 && pair_unit() != PairUnit::kNone;
+}
+
 }  // namespace
 
 bool can_attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
-  constexpr int64_t kFewest = 2048;  // tokens: below, ATen's is as fast
   for (const Tensor* x : {&q, &k, &v}) {
-    if (!x->device().is_cpu() || x->scalar_type() != at::kBFloat16 || !has_rows(*x)) return false;
+    if (!x->device().is_cpu() || x->scalar_type() != q.scalar_type() || !has_rows(*x)) return false;
   }
-  static const bool packs = blas::could_pack(at::kBFloat16);
-  return packs && q.size(1) >= kFewest && k.size(1) >= kFewest && q.size(2) % (2 * heads) == 0 &&
-         q.size(2) / heads <= 256;
+  if (!can_multiply(q.scalar_type()) || q.size(2) % (2 * heads) != 0) return false;
+  // Below, ATen's is as fast.
+  const bool is_amx = q.scalar_type() == at::kBFloat16 && pair_unit() == PairUnit::kAmx;
+  const int64_t queries = is_amx ? 2048 : 128, keys = is_amx ? 2048 : 16, widest = is_amx ? 256 : 512;
+  return q.size(1) >= queries && k.size(1) >= keys && q.size(2) / heads <= widest;
 }
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
   const Sizes s = sizes_of(q, k, heads);
-  Packed packed(s);
-  const int64_t all = s.batch * s.heads;
-  at::parallel_for(0, all, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t head = begin; head < end; ++head)
-      pack_head(rows_of(k, head / s.heads, head % s.heads, s.width),
-                rows_of(v, head / s.heads, head % s.heads, s.width), s, head, packed);
-  });
   Tensor out = at::empty(q.sizes(), q.options());
-  const int64_t blocks = (s.tokens + kRows - 1) / kRows;
-  at::parallel_for(0, all * blocks, 1, [&](int64_t begin, int64_t end) {
-    QueryBlock block(s);
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t head = task / blocks, first = task % blocks * kRows;
-      const Rows queries = rows_of(q, head / s.heads, head % s.heads, s.width);
-      BF16* to = out.mutable_data_ptr<BF16>() + head / s.heads * out.stride(0) + first * out.stride(1) +
-                 head % s.heads * s.width;
-      block.attend({queries.at(first), queries.stride}, std::min(kRows, s.tokens - first), packed, head, to,
-                   out.stride(1));
-    }
-    blas::brgemm_release();
-  });
+  if (q.scalar_type() == at::kFloat)
+    run<float>(q, k, v, s, out);
+  else
+    run<BF16>(q, k, v, s, out);
   return out;
 }
 

@@ -12,8 +12,8 @@ using Word = std::optional<std::string_view>;
 
 // libtorch's operators for its compiler (torch.compile's CPU back end): it has no C++ functions for them.
 template <class Signature>
-auto find_operator(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+auto find_operator(const char* name, const char* overload = "") {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).typed<Signature>();
 }
 
 bool can_pack(const Tensor& weight) {
@@ -43,18 +43,29 @@ Tensor pack_convolution(const Tensor& weight, int64_t stride, int64_t padding) {
   return reorder.call(weight, paddings, strides, ones, 1, std::nullopt);
 }
 
-Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias) {
-  static const auto call =
-      find_operator<Tensor(const Tensor&, const Tensor&, const Bias&, std::string_view, Scalars, Word)>(
-          "mkldnn::_linear_pointwise");
-  return call.call(x, packed, bias_of(bias), "none", Scalars(), "");
+Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual) {
+  using Plain = Tensor(const Tensor&, const Tensor&, const Bias&, std::string_view, Scalars, Word);
+  using Binary = Tensor(const Tensor&, const Tensor&, const Tensor&, const Bias&, std::string_view);
+  static const auto plain = find_operator<Plain>("mkldnn::_linear_pointwise");
+  static const auto binary = find_operator<Binary>("mkldnn::_linear_pointwise", "binary");
+  if (residual.defined()) return binary.call(x, residual, packed, bias_of(bias), "add");
+  return plain.call(x, packed, bias_of(bias), "none", Scalars(), "");
 }
 
-Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, int64_t stride, int64_t padding) {
+Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, int64_t stride, int64_t padding,
+                   const Tensor& residual) {
   using Sizes = at::IntArrayRef;
-  static const auto call = find_operator<Tensor(const Tensor&, const Tensor&, const Bias&, Sizes, Sizes, Sizes, int64_t,
-                                                std::string_view, Scalars, Word)>("mkldnn::_convolution_pointwise");
-  return call.call(x, packed, bias_of(bias), {padding, padding}, {stride, stride}, {1, 1}, 1, "none", Scalars(), "");
+  using Plain =
+      Tensor(const Tensor&, const Tensor&, const Bias&, Sizes, Sizes, Sizes, int64_t, std::string_view, Scalars, Word);
+  using Binary = Tensor(const Tensor&, const Tensor&, const Tensor&, const Bias&, Sizes, Sizes, Sizes, int64_t,
+                        std::string_view, std::optional<at::Scalar>, Word, Scalars, Word);
+  static const auto plain = find_operator<Plain>("mkldnn::_convolution_pointwise");
+  static const auto binary = find_operator<Binary>("mkldnn::_convolution_pointwise", "binary");
+  const std::array<int64_t, 2> paddings = {padding, padding}, strides = {stride, stride}, ones = {1, 1};
+  if (residual.defined())
+    return binary.call(x, residual, packed, bias_of(bias), paddings, strides, ones, 1, "add", std::nullopt,
+                       std::nullopt, Scalars(), std::nullopt);
+  return plain.call(x, packed, bias_of(bias), paddings, strides, ones, 1, "none", Scalars(), "");
 }
 
 }  // namespace easel::cpu

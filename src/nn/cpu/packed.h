@@ -10,8 +10,10 @@ namespace easel::cpu {
 Tensor pack_linear(const Tensor& weight);
 Tensor pack_convolution(const Tensor& weight, int64_t stride, int64_t padding);
 
-// As at::linear and at::conv2d, with a packed weight.
-Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias);
-Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, int64_t stride, int64_t padding);
+// As at::linear and at::conv2d, with a packed weight; `residual`, where it is defined, has the result's shape and is
+// added to it. A convolution without one takes a float32 bias beside bfloat16, too.
+Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual = {});
+Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, int64_t stride, int64_t padding,
+                   const Tensor& residual = {});
 
 }  // namespace easel::cpu

@@ -34,10 +34,10 @@ EASEL_INLINE at::BFloat16 narrow<at::BFloat16>(float x) {
   return at::BFloat16(static_cast<unsigned short>(rounded >> 16), at::BFloat16::from_bits());
 }
 
-// e^x for x ≤ 0 to 2e-7 relative: 2^n·p(f) with n + f = x·log2(e), p the polynomial of Cephes' exp2f; written without
-// branches so that the compiler vectorises the loop around it.
-EASEL_INLINE float exp_of_negative(float x) {
-  const float scaled = std::max(x * 1.44269504f, -126.0f);
+// 2^x for x ≤ 0 to 2e-7 relative: 2^n·p(f) with n + f = x, p the polynomial of Cephes' exp2f; written without branches
+// so that the compiler vectorises the loop around it.
+EASEL_INLINE float exp2_of_negative(float x) {
+  const float scaled = std::max(x, -126.0f);
   const float shifted = scaled + 12582912.0f;  // 1.5·2^23: the sum's low bits are the nearest integer
   const float f = scaled - (shifted - 12582912.0f);
   float p = 1.535336188e-4f;  // no loop over coefficients: the compiler would not vectorise the one around it
@@ -50,6 +50,8 @@ EASEL_INLINE float exp_of_negative(float x) {
   const int32_t exponent = std::bit_cast<int32_t>(shifted) - 0x4B400000;
   return std::bit_cast<float>(std::bit_cast<int32_t>(p) + (exponent << 23));
 }
+
+EASEL_INLINE float exp_of_negative(float x) { return exp2_of_negative(x * 1.44269504f); }
 
 EASEL_INLINE float silu(float x) {
   const float e = exp_of_negative(-std::abs(x));

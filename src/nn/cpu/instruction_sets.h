@@ -1,0 +1,37 @@
+// What the processor has, beyond what the compiler chooses clones by.
+#pragma once
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace easel::cpu {
+
+inline bool has_avx512() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+  return false;
+#endif
+}
+
+inline bool has_avx512_bf16() {
+#if defined(__x86_64__)
+  return has_avx512() && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+inline bool has_amx_bf16() {
+#if defined(__x86_64__)
+  constexpr unsigned kAmxBf16 = 1u << 22;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAmxBf16) != 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace easel::cpu

@@ -1,0 +1,25 @@
+// Products of small matrices that lie in the processor's caches.
+#pragma once
+
+#include "easel/tensor.h"
+
+namespace easel::cpu {
+
+// What multiplies bfloat16: AMX through oneDNN's kernels, or AVX512-BF16 by a kernel of our own (oneDNN offers none to
+// others there).
+enum class PairUnit { kNone, kAmx, kAvx512 };
+PairUnit pair_unit();
+
+struct ProductSizes {
+  int64_t rows, columns, depth;
+  int64_t a_stride, b_stride, c_stride;  // values from row to row; of paired B, values from pair to pair over 2
+};
+
+// C (+)= A·B with float32 sums. bfloat16: depth even, B in pairs of rows, [depth/2, columns, 2]; needs a pair_unit().
+void multiply(const ProductSizes& s, const at::BFloat16* a, const at::BFloat16* b, float* c, bool adds);
+void multiply(const ProductSizes& s, const float* a, const float* b, float* c, bool adds);
+
+// Every thread that multiplied calls it afterwards: AMX's tiles are a state of the thread.
+void release_products();
+
+}  // namespace easel::cpu

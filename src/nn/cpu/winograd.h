@@ -1,0 +1,30 @@
+// 3x3 convolutions by minimal filtering, F(4×4, 3×3) of Lavin & Gray 2016 (arXiv 1509.09308): 36 products where 144 are
+// asked for.
+#pragma once
+
+#include "easel/tensor.h"
+
+namespace easel::cpu {
+
+// Whether it pays for weights [out, in, 3, 3] of stride 1: the transformed ones take four times float32's memory, so
+// not those of the deepest levels; bfloat16 not where the processor has AMX, which multiplies it faster than this does
+// float32.
+bool can_winograd(at::IntArrayRef weight, at::ScalarType dtype);
+
+int64_t winograd_bytes(at::IntArrayRef weight);
+
+// weight [out, in, 3, 3] → float32 [36 · in · out] in the kernel's own order.
+Tensor winograd_weight(const Tensor& weight);
+
+// What is added to each pixel.
+struct WinogradAdded {
+  Tensor shift;     // float32 [1 or B, out], the bias among it
+  Tensor residual;  // [B, out, H, W] channels-last, of x's dtype; or undefined
+};
+
+// x: [B, in, h, w] channels-last, float32 or bfloat16, seen as [B, in, H, W] by nearest neighbour; padding 1 → [B, out,
+// H, W] channels-last. All arithmetic is in float32.
+Tensor winograd_convolution(const Tensor& x, const Tensor& transformed, const WinogradAdded& added, int64_t height,
+                            int64_t width);
+
+}  // namespace easel::cpu
