@@ -5,6 +5,7 @@
 
 #include "easel/runtime.h"
 #include "nn/cpu/attention.h"
+#include "nn/cpu/exponentials.h"
 #include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
 #include "nn/cpu/products.h"
@@ -183,6 +184,31 @@ TEST(Winograd, InTheLayerWhereItPays) {
   EXPECT_FALSE(at::isfinite(fast(spoiled)[1].select(1, 4).select(1, 4)).any().item<bool>());
   EXPECT_TRUE(at::isfinite(fast(spoiled)[0]).all().item<bool>());
   EXPECT_NE(Conv2d(w.packed(), {.in = 64, .out = 80, .stride = 2}).form, Conv2d::Form::kWinograd);
+}
+
+TEST(Exponentials, OverTheirWholeRange) {
+  for (const int64_t count : {1, 15, 16, 31, 33, 256, 4001}) {
+    const Tensor scores = at::linspace(-60, 0.5, count), want = at::exp2(scores.to(at::kDouble) * 2 - 1);
+    Tensor exact = at::empty({count}), rounded = at::empty({count}, at::kBFloat16);
+    const double sum =
+        cpu::exponentials(scores.const_data_ptr<float>(), exact.mutable_data_ptr<float>(), count, 2.0f, 1.0f);
+    EXPECT_EQ(cpu::largest_of(scores.const_data_ptr<float>(), count), scores.max().item<float>());
+    const Tensor falling = scores.flip(0).contiguous();
+    EXPECT_EQ(cpu::largest_of(falling.const_data_ptr<float>(), count), scores.max().item<float>());
+    EXPECT_NEAR(sum / want.sum().item<double>(), 1, 1e-6);
+    EXPECT_LE(((exact - want) / want).abs().max().item<double>(),
+              2e-5);  // float32's own error in 2·score − 1: 120·2^-24
+    const double other =
+        cpu::exponentials(scores.const_data_ptr<float>(), rounded.mutable_data_ptr<at::BFloat16>(), count, 2.0f, 1.0f);
+    EXPECT_NEAR(other / want.sum().item<double>(), 1, 1e-4);
+    const Tensor error = (rounded.to(at::kDouble) - want) / (want + 1e-37);
+    EXPECT_LE(error.abs().max().item<double>(), 4.1e-3) << count;  // 2^-8 and what the cubic leaves
+  }
+  const float scores[] = {-1e30f, -200.0f, NAN};
+  at::BFloat16 out[3];
+  EXPECT_TRUE(std::isnan(cpu::exponentials(scores, out, 3, 1.0f, 0.0f)));
+  EXPECT_LE(static_cast<float>(out[0]), 2e-38f);
+  EXPECT_LE(static_cast<float>(out[1]), 2e-38f);
 }
 
 TEST(Products, OfAllSizes) {

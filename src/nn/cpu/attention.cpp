@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "nn/cpu/exponentials.h"
 #include "nn/cpu/instruction_sets.h"
 #include "nn/cpu/products.h"
 #include "nn/cpu/vector_loops.h"
@@ -22,52 +23,6 @@ constexpr float kLog2E = 1.44269504f;
 constexpr float kLargestBound = 60;
 
 // ---- inner loops --------------------------------------------------------------------------------------------------
-
-// 2^x for x ≤ 1 to 7.5e-5 (the best cubic), of what rounding to bfloat16 takes the fiftieth part; −126 and below give a
-// number that is as good as 0.
-EASEL_INLINE float exp2_of(float x) {
-  const float shifted = std::max(x, -126.0f) + 12582912.0f;  // 1.5·2^23: the sum's low bits are the nearest integer
-  const float f = std::max(x, -126.0f) - (shifted - 12582912.0f);
-  const float p = ((0.0551716703f * f + 0.242611125f) * f + 0.693260985f) * f + 0.999928073f;
-  const int32_t exponent = std::bit_cast<int32_t>(shifted) - 0x4B400000;
-  return std::bit_cast<float>(std::bit_cast<int32_t>(p) + (exponent << 23));
-}
-
-// Of a row of scores: 2^(score·scale − shift), as the second product takes it, and their sum.
-EASEL_CLONES float exponentials(const float* scores, BF16* out, int64_t count, float scale, float shift) {
-  auto* bits = reinterpret_cast<uint16_t*>(out);
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) {
-    const float e = exp2_of(scores[i] * scale - shift);
-    sum += e;
-    bits[i] = static_cast<uint16_t>((std::bit_cast<uint32_t>(e) + 0x8000u) >> 16);  // e is positive and finite
-  }
-  return sum;
-}
-
-EASEL_CLONES float exponentials(const float* scores, float* out, int64_t count, float scale, float shift) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) {
-    const float e = exp2_of_negative(scores[i] * scale - shift);
-    sum += e;
-    out[i] = e;
-  }
-  return sum;
-}
-
-EASEL_CLONES float largest_of(const float* values, int64_t count) {
-  constexpr int64_t kLanes = 64;
-  float lanes[kLanes];
-  std::fill_n(lanes, kLanes, values[0]);
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) lanes[j] = lanes[j] < values[i + j] ? values[i + j] : lanes[j];
-  }
-  for (; i < count; ++i) lanes[0] = std::max(lanes[0], values[i]);
-  return *std::max_element(lanes, lanes + kLanes);
-}
 
 #define EASEL_SQUARE_OF(T)                                                                                           \
   EASEL_CLONES float square_of(const T* row, int64_t count) {                                                        \
