@@ -18,9 +18,11 @@ Tensor add_changes(Tensor y, const Tensor& x, const std::vector<LowRank>& change
 
 // weight [out, in] (or [out, in, 1, 1]), bias [out]. x: [..., in] → [..., out].
 struct Linear {
+  enum class Form { kPlain, kPacked, kInt8 };  // of the weight: as it is, in oneDNN's layout, in eight bits
   std::vector<LowRank> changes;
   Tensor weight, bias;
-  bool is_packed = false;  // the weight is in oneDNN's layout
+  Tensor scales, sums;  // of kInt8
+  Form form = Form::kPlain;
   Linear(const Weights& w, int64_t in, int64_t out, Bias has_bias = Bias::kYes);
   // A 1x1 convolution that is applied to tokens as the linear it equals.
   static Linear of_convolution(const Weights& w, int64_t in, int64_t out);

@@ -74,6 +74,7 @@ struct Request {
   std::optional<int64_t> hires_steps;
   std::optional<double> hires_strength;
   std::optional<bool> vae_tiling, vae_tiling_fast;
+  std::optional<std::string> cache;  // "deepcache:N[:B]"; unset: every step computes everything
 
   bool repaints() const { return mask || outpaint; }
 };

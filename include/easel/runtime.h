@@ -8,9 +8,9 @@ namespace easel {
 
 // ---- dtypes and devices -------------------------------------------------------------------------------------------
 
-enum class DtypeChoice { kAuto, kF32, kF16, kBF16 };
+enum class DtypeChoice { kAuto, kF32, kF16, kBF16, kInt8 };
 
-// "auto", "f32", "f16", "bf16". Throws Error(kUsage) for another word.
+// "auto", "f32", "f16", "bf16", "int8". Throws Error(kUsage) for another word.
 DtypeChoice dtype_choice(std::string_view word);
 
 // Where and in which precision each stage computes.
@@ -19,8 +19,9 @@ struct Precision {
   at::ScalarType text = at::kFloat;
   at::ScalarType unet = at::kFloat;
   at::ScalarType vae = at::kFloat;
+  bool int8 = false;  // the linears of the U-Net's transformer blocks in eight bits, the rest as above
 
-  std::string dtype_name() const;   // "f32", "f16", "bf16": the U-Net's, for the picture's metadata
+  std::string dtype_name() const;   // "f32", "f16", "bf16", "int8": the U-Net's, for the picture's metadata
   std::string device_name() const;  // "cpu", "cuda", "cuda:1"
 };
 
@@ -32,6 +33,9 @@ Precision resolve_precision(std::string_view device, DtypeChoice dtype);
 
 // True where bf16 matrix products run natively (design: emulated bf16 loses to f32).
 bool cpu_has_native_bf16();
+
+// Whether the processor sums products of eight-bit numbers (AVX512-VNNI), which int8 needs.
+bool cpu_has_int8();
 
 std::string dtype_name(at::ScalarType dtype);  // "f32", "f16", "bf16", "i64", …
 

@@ -53,6 +53,7 @@ struct UNetSpec {
   int64_t time_cond_proj_dim = 0;  // LCM's U-Nets (Luo et al. 2023, arXiv 2310.04378): width of the guidance embedding
 
   int64_t time_width() const { return 4 * levels.front().channels; }
+  int64_t skips() const;  // connections from the way down to the way up: 12 in Stable Diffusion 1.x
   // How many time ids stand beside a pooled text of that width: SDXL 6, refiner 5. Needs text_time; 0: they do not fit.
   int64_t time_id_count(int64_t pooled_width) const;
 
@@ -76,6 +77,15 @@ struct ControlResiduals {
   Tensor mid;
 };
 
+// What DeepCache (Ma et al. 2024, arXiv 2312.00858) keeps from one step to the next: the way up's activation before its
+// layers that see the `branch` + 1 first skip connections. A call that reuses it computes only those layers, and on the
+// way down the ones before these skips.
+struct DeepFeature {
+  int64_t branch = 0;
+  bool is_reused = false;  // else the call computes everything and puts x here
+  Tensor x;                // [B, C, H, W]
+};
+
 // Immutable once built: calls may run concurrently.
 class UNet {
  public:
@@ -85,8 +95,9 @@ class UNet {
 
   // sample: [B, in_channels, H, W]; t: the training timestep, fractional for some schedules; context: [B, T, D] →
   // [B, out_channels, H, W], channels-last. Tensors in the weights' dtype and on their device.
+  // deep: null, or what is kept and reused between calls of one picture.
   Tensor operator()(const Tensor& sample, double t, const Tensor& context, const AddedConditions& added = {},
-                    const ControlResiduals* control = nullptr) const;
+                    const ControlResiduals* control = nullptr, DeepFeature* deep = nullptr) const;
 
   const UNetSpec& spec() const { return spec_; }
 

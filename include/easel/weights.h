@@ -196,6 +196,10 @@ class Weights {
   // The same for layers that are called many times: they pack their weights, where kernels() are the fast ones.
   Weights packed() const;
   bool is_packed() const { return packed_; }
+  // The same for a network some of whose layers may compute in eight bits: those layers take int8() of their view.
+  Weights allowing_int8() const;
+  Weights int8() const;
+  bool is_int8() const { return int8_; }
   // The pages behind a tensor that a layer has copied are not needed again.
   void drop_pages(std::string_view name) const;
 
@@ -237,6 +241,7 @@ class Weights {
   at::Device device_;
   at::ScalarType dtype_;
   bool packed_ = false;
+  bool allows_int8_ = false, int8_ = false;
   std::shared_ptr<Binding> binding_;
 };
 

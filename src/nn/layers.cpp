@@ -5,6 +5,7 @@
 #include "nn/cpu/attention.h"
 #include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
+#include "nn/cpu/int8.h"
 #include "nn/cpu/packed.h"
 #include "nn/cpu/winograd.h"
 
@@ -33,7 +34,14 @@ Tensor add_changes(Tensor y, const Tensor& x, const std::vector<LowRank>& change
 Linear::Linear(const Weights& w, const Shape& shape, Bias has_bias)
     : weight(w.get("weight", shape, changes).view({shape[0], shape[1]})),
       bias(has_bias == Bias::kYes ? w.get("bias", {shape[0]}) : Tensor()) {
-  if (w.is_packed()) is_packed = replace(weight, cpu::pack_linear(weight), w);
+  if (w.is_int8() && weight.is_cpu() && cpu::can_int8(shape[1], shape[0])) {
+    const cpu::Int8Weight packed = cpu::pack_int8(weight);
+    scales = packed.scales;
+    sums = packed.sums;
+    if (replace(weight, packed.values, w)) form = Form::kInt8;
+  } else if (w.is_packed() && replace(weight, cpu::pack_linear(weight), w)) {
+    form = Form::kPacked;
+  }
 }
 
 Linear::Linear(const Weights& w, int64_t in, int64_t out, Bias has_bias) : Linear(w, Shape{out, in}, has_bias) {}
@@ -42,13 +50,19 @@ Linear Linear::of_convolution(const Weights& w, int64_t in, int64_t out) {
   return Linear(w, Shape{out, in, 1, 1}, Bias::kYes);
 }
 
-Tensor Linear::operator()(const Tensor& x) const {
-  return add_changes(is_packed ? cpu::linear(x, weight, bias) : at::linear(x, weight, bias), x, changes);
-}
+Tensor Linear::operator()(const Tensor& x) const { return (*this)(x, Tensor()); }
 
 Tensor Linear::operator()(const Tensor& x, const Tensor& residual) const {
-  if (!is_packed) return (*this)(x).add_(residual);
-  return add_changes(cpu::linear(x, weight, bias, residual), x, changes);
+  switch (form) {
+    case Form::kPacked:
+      return add_changes(cpu::linear(x, weight, bias, residual), x, changes);
+    case Form::kInt8:
+      return add_changes(cpu::int8_linear(x, {weight, scales, sums}, bias, residual), x, changes);
+    case Form::kPlain:
+      break;
+  }
+  Tensor y = add_changes(at::linear(x, weight, bias), x, changes);
+  return residual.defined() ? y.add_(residual) : y;
 }
 
 namespace {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "pipeline/picture_input.h"
+#include "pipeline/step_cache.h"
 
 namespace easel {
 
@@ -202,6 +203,7 @@ void refuse_pictures(const Request& r, const Checkpoint& c, Faults& faults) {
   if (r.mask && r.outpaint) faults.add("--mask and --outpaint exclude each other: outpainting has its own mask");
   if (r.vae_tiling.value_or(false) && r.vae_tiling_fast.value_or(false))
     faults.add("--vae-tiling and --vae-tiling-fast exclude each other");
+  refuse_step_cache(r, c.unet, faults);
   refuse_model(r, c, faults);
   if (c.refiner) refuse_model(r, *c.refiner, faults);
 }

@@ -95,6 +95,8 @@ void find_idle_fields(const Request& given, const PixelModel& m, Faults& faults,
     else if (!given.prompt->empty())
       faults.add("a prompt has no effect: " + unconditional);
   }
+  if (given.dtype == "int8")
+    idle.push_back({"dtype", "--dtype int8 has no effect: a UNet2DModel has no transformer blocks"});
 }
 
 void set_side(std::optional<int64_t>& side, const char* flag, int64_t own, const PixelModel& m, Faults& faults) {

@@ -226,6 +226,13 @@ const std::vector<RequestField>& request_fields() {
        .high = 1,
        .value_name = "X",
        .help = "strength of the second pass (default: 0.5, of a latent 0.7)"},
+      {.name = "cache",
+       .flags = "--cache",
+       .member = &Request::cache,
+       .value_name = "deepcache:N[:B]",
+       .help =
+           "faster and a little wrong: compute the whole U-Net at every Nth call and reuse its deep layers between; "
+           "B: skip connections more that are never reused (default: off)"},
       {.name = "vae_tiling",
        .flags = "--vae-tiling",
        .member = &Request::vae_tiling,
@@ -387,9 +394,10 @@ const std::vector<RequestField>& request_fields() {
       {.name = "dtype",
        .flags = "--dtype",
        .member = &Request::dtype,
-       .words = {"auto", "f32", "f16", "bf16"},
-       .value_name = "auto|f32|f16|bf16",
-       .help = "precision of the networks (default: auto; f32 is the one that equals diffusers')"},
+       .words = {"auto", "f32", "f16", "bf16", "int8"},
+       .value_name = "auto|f32|f16|bf16|int8",
+       .help = "precision of the networks (default: auto; f32 is the one that equals diffusers'; int8: auto's with the "
+               "U-Net's transformer blocks in eight bits, faster and a little wrong)"},
       {.name = "prompt_syntax",
        .flags = "--prompt-syntax",
        .member = &Request::prompt_syntax,

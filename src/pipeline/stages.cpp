@@ -55,6 +55,10 @@ int64_t bytes_in(const Weights& shapes, at::ScalarType dtype, bool is_packed) {
   return bytes;
 }
 
+Weights of_many_calls(const Weights& w, const Precision& precision) {
+  return precision.int8 ? w.packed().allowing_int8() : w.packed();
+}
+
 bool is_packed(Part part, const Precision& precision) {
   return (part == Part::kUNet || part == Part::kVae) && precision.device.is_cpu() && kernels() == Kernels::kFast;
 }
@@ -109,7 +113,7 @@ const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::Sc
     const Weights w(with_loras(own, name_of(part), applied_to(part, loras_), loras_at_runtime_), precision_.device,
                     dtype);
     // A text encoder's weights are read once or twice: packing them would take longer than it saves.
-    Network network(part == Part::kUNet || part == Part::kVae ? w.packed() : w, spec);
+    Network network(part == Part::kUNet || part == Part::kVae ? of_many_calls(w, precision_) : w, spec);
     // Names were checked by audit(); values are checked as they are bound.
     w.finish(name_of(part), [](const std::string&) { return true; });
     stage.emplace(std::move(network));
@@ -171,7 +175,7 @@ const ControlNet& StageSet::control(const Control& control, double* seconds) {
   if (!stage) {
     const double start = now_seconds();
     const Weights w(open_weights(control, precision_.unet != at::kFloat), precision_.device, precision_.unet);
-    ControlNet network(w.packed(), control.spec);
+    ControlNet network(of_many_calls(w, precision_), control.spec);
     w.finish("controlnet", [](const std::string&) { return true; });  // names were checked when it was opened
     stage.emplace(std::move(network));
     *seconds += now_seconds() - start;

@@ -1,5 +1,7 @@
 #include "pipeline/stretch.h"
 
+#include "pipeline/step_cache.h"
+
 namespace easel {
 
 namespace {
@@ -13,16 +15,21 @@ using Telling = std::shared_ptr<Told>;
 
 // The U-Net under one telling, with what it sees beside the noise and what ControlNets add. It refers to the stretch,
 // and the U-Net outlives it.
-Network told(const UNet& unet, Telling now, const Tensor& beside, const Stretch& stretch, int64_t pictures) {
+Network told(const UNet& unet, Telling now, const Tensor& beside, const Stretch& stretch, const Pack& pack) {
+  const auto pictures = static_cast<int64_t>(pack.size());
+  const std::optional<std::string>& cache_text = pack.front()->cache;
+  const auto cache = cache_text ? std::make_shared<StepCache>(step_cache_of(*cache_text).value()) : nullptr;
   const auto calls = static_cast<int>(stretch.sampler->steps().size());
-  return [&unet, now = std::move(now), beside, &stretch, pictures, calls](const Tensor& in, double t) {
+  return [&unet, now = std::move(now), beside, &stretch, pictures, calls, cache](const Tensor& in, double t) {
     check_interrupted();
     const at::ScalarType dtype = stretch.nets.precision().unet;
     const Tensor x = beside.defined() ? at::cat({in, beside.repeat({in.size(0) / beside.size(0), 1, 1, 1})}, 1) : in;
     const auto conditions = static_cast<int64_t>(stretch.texts.weights.front().size());
     const auto control =
         residuals(stretch.controls, {now->call, calls}, in.to(dtype), t, now->texts, pictures, conditions);
-    return unet(x.to(dtype), t, now->texts.context, now->texts.added, control ? &*control : nullptr).to(at::kFloat);
+    DeepFeature* deep = cache ? &cache->next(x.size(0)) : nullptr;
+    return unet(x.to(dtype), t, now->texts.context, now->texts.added, control ? &*control : nullptr, deep)
+        .to(at::kFloat);
   };
 }
 
@@ -53,7 +60,7 @@ Denoiser denoiser_of(const Pack& pack, const Stretch& stretch, const UNet& unet,
   const PredictionType prediction = stretch.sampler->prediction();
   const auto now = std::make_shared<Told>();
   const auto pictures = static_cast<int64_t>(pack.size());
-  const Network network = told(unet, now, beside, stretch, pictures);
+  const Network network = told(unet, now, beside, stretch, pack);
   const Network unguided = texts.is_composed() ? composed(network, texts.weights) : network;
   const auto all = [&texts](const Step& step) { return texts.at(step); };
   if (!stretch.nets.checkpoint().is_guided(*r.cfg_scale))

@@ -51,6 +51,7 @@ at::ScalarType resolve_dtype(at::Device device, DtypeChoice choice) {
     case DtypeChoice::kBF16:
       return at::kBFloat16;
     case DtypeChoice::kAuto:
+    case DtypeChoice::kInt8:
       break;
   }
   if (device.is_cuda()) return at::kHalf;
@@ -66,9 +67,27 @@ bool cpu_has_native_bf16() {
   return native;
 }
 
+bool cpu_has_int8() {
+  static const bool has = cpuinfo_has("flags", "avx512_vnni");
+  return has;
+}
+
+namespace {
+
+void check_int8(at::Device device) {
+  if (!device.is_cpu()) throw Error(ErrorKind::kUsage, "--dtype int8 is for the CPU", "--device cpu, or --dtype f16");
+  if (!cpu_has_int8())
+    throw Error(ErrorKind::kFile, "--dtype int8: this processor has no AVX512-VNNI",
+                "--dtype auto takes what is fastest here");
+}
+
+}  // namespace
+
 Precision resolve_precision(std::string_view device, DtypeChoice dtype) {
   Precision precision;
   precision.device = resolve_device(device);
+  precision.int8 = dtype == DtypeChoice::kInt8;
+  if (precision.int8) check_int8(precision.device);
   precision.text = precision.unet = precision.vae = resolve_dtype(precision.device, dtype);
   return precision;
 }
@@ -78,7 +97,8 @@ DtypeChoice dtype_choice(std::string_view word) {
   if (word == "f32") return DtypeChoice::kF32;
   if (word == "f16") return DtypeChoice::kF16;
   if (word == "bf16") return DtypeChoice::kBF16;
-  throw Error(ErrorKind::kUsage, "--dtype '" + std::string(word) + "': expected auto, f32, f16 or bf16");
+  if (word == "int8") return DtypeChoice::kInt8;
+  throw Error(ErrorKind::kUsage, "--dtype '" + std::string(word) + "': expected auto, f32, f16, bf16 or int8");
 }
 
 std::string dtype_name(at::ScalarType dtype) {
@@ -100,7 +120,7 @@ std::string dtype_name(at::ScalarType dtype) {
   }
 }
 
-std::string Precision::dtype_name() const { return easel::dtype_name(unet); }
+std::string Precision::dtype_name() const { return int8 ? "int8" : easel::dtype_name(unet); }
 
 std::string Precision::device_name() const { return device.is_cpu() ? "cpu" : device.str(); }
 

@@ -29,13 +29,14 @@ DownBlock::DownBlock(const Weights& w, const BodySpec& s, std::size_t index) {
   if (index + 1 < s.levels.size()) downsampler.emplace(w / "downsamplers" / 0, level.channels, s.downsample_padding);
 }
 
-Tensor DownBlock::operator()(Tensor x, const Tensor& time, const Tensor& context, std::vector<Tensor>& skips) const {
-  for (std::size_t i = 0; i < resnets.size(); ++i) {
+Tensor DownBlock::operator()(Tensor x, const Tensor& time, const Tensor& context, std::vector<Tensor>& skips,
+                             std::size_t most) const {
+  for (std::size_t i = 0; i < resnets.size() && skips.size() < most; ++i) {
     x = resnets[i](x, time);
     if (!attentions.empty()) x = attentions[i](x, context);
     skips.push_back(x);
   }
-  if (downsampler) skips.push_back(x = (*downsampler)(x));
+  if (downsampler && skips.size() < most) skips.push_back(x = (*downsampler)(x));
   return x;
 }
 
@@ -70,8 +71,11 @@ UpBlock::UpBlock(const Weights& w, const BodySpec& s, std::size_t index) {
   if (index > 0) upsampler.emplace(w / "upsamplers" / 0, level.channels);
 }
 
-Tensor UpBlock::operator()(Tensor x, const Tensor& time, const Tensor& context, std::vector<Tensor>& skips) const {
-  for (std::size_t i = 0; i < resnets.size(); ++i) {
+Tensor UpBlock::operator()(Tensor x, const Tensor& time, const Tensor& context, std::vector<Tensor>& skips,
+                           std::size_t first, DeepFeature* deep) const {
+  if (first >= resnets.size()) return x;
+  for (std::size_t i = first; i < resnets.size(); ++i) {
+    if (deep != nullptr && skips.size() == static_cast<std::size_t>(deep->branch) + 1) deep->x = x;
     x = resnets[i](at::cat({x, skips.back()}, 1), time);
     skips.pop_back();
     if (!attentions.empty()) x = attentions[i](x, context);
@@ -96,23 +100,43 @@ UNetBody::UNetBody(const Weights& w, const BodySpec& s)
 
 namespace {
 
-void add(const ControlResiduals& control, std::vector<Tensor>& skips, Tensor& mid) {
-  TORCH_CHECK(control.down.size() == skips.size(), "control for ", control.down.size(), " of ", skips.size(), " skips");
-  for (std::size_t i = 0; i < skips.size(); ++i) skips[i] = skips[i] + control.down[i];
-  if (control.mid.defined()) mid = mid + control.mid;
+// To all skips, or to the first ones.
+void add(const std::vector<Tensor>& control, std::vector<Tensor>& skips) {
+  TORCH_CHECK(control.size() >= skips.size(), "control for ", control.size(), " of ", skips.size(), " skips");
+  for (std::size_t i = 0; i < skips.size(); ++i) skips[i] = skips[i] + control[i];
 }
 
 }  // namespace
 
-Tensor UNetBody::operator()(Tensor x, const Tensor& time, const Tensor& context,
-                            const ControlResiduals* control) const {
-  x = conv_in(x.contiguous(at::MemoryFormat::ChannelsLast));
-  std::vector<Tensor> skips = {x};
+Tensor UNetBody::operator()(Tensor x, const Tensor& time, const Tensor& context, const ControlResiduals* control,
+                            DeepFeature* deep) const {
+  x = x.contiguous(at::MemoryFormat::ChannelsLast);
+  if (deep != nullptr && deep->is_reused) return shallow(std::move(x), time, context, control, *deep);
+  std::vector<Tensor> skips = {x = conv_in(x)};
   for (const DownBlock& block : down_blocks) x = block(x, time, context, skips);
   x = mid_block(x, time, context);
-  if (control != nullptr) add(*control, skips, x);
-  for (const UpBlock& block : up_blocks) x = block(x, time, context, skips);
+  if (control != nullptr) add(control->down, skips);
+  if (control != nullptr && control->mid.defined()) x = x + control->mid;
+  for (const UpBlock& block : up_blocks) x = block(x, time, context, skips, /*first=*/0, deep);
   TORCH_CHECK(skips.empty(), "skip connections left over");
+  return conv_out(conv_norm_out.silu(x));
+}
+
+Tensor UNetBody::shallow(Tensor x, const Tensor& time, const Tensor& context, const ControlResiduals* control,
+                         DeepFeature& deep) const {
+  const auto most = static_cast<std::size_t>(deep.branch) + 1;
+  std::vector<Tensor> skips = {x = conv_in(x)};
+  for (const DownBlock& block : down_blocks) x = block(x, time, context, skips, most);
+  if (control != nullptr) add(control->down, skips);
+  std::size_t left_out = 0;  // layers of the way up
+  for (const UpBlock& block : up_blocks) left_out += block.resnets.size();
+  left_out -= skips.size();
+  x = deep.x;
+  for (const UpBlock& block : up_blocks) {
+    const std::size_t first = std::min(left_out, block.resnets.size());
+    x = block(x, time, context, skips, first, &deep);
+    left_out -= first;
+  }
   return conv_out(conv_norm_out.silu(x));
 }
 

@@ -46,8 +46,10 @@ struct DownBlock {
   std::vector<BlockAttention> attentions;
   std::optional<Downsample> downsampler;  // all but the coarsest level
   DownBlock(const Weights& w, const BodySpec& s, std::size_t level);
-  // Appends to `skips` what the way up will concatenate: after each layer, and after the downsampler.
-  Tensor operator()(Tensor x, const Tensor& time, const Tensor& context, std::vector<Tensor>& skips) const;
+  // Appends to `skips` what the way up will concatenate: after each layer, and after the downsampler; stops when there
+  // are `most`.
+  Tensor operator()(Tensor x, const Tensor& time, const Tensor& context, std::vector<Tensor>& skips,
+                    std::size_t most = SIZE_MAX) const;
 };
 
 struct MidBlock {
@@ -62,8 +64,10 @@ struct UpBlock {
   std::vector<BlockAttention> attentions;
   std::optional<Upsample> upsampler;  // all but the finest level
   UpBlock(const Weights& w, const BodySpec& s, std::size_t level);
-  // Takes its skips from the end of `skips` and upsamples to the size of the next one.
-  Tensor operator()(Tensor x, const Tensor& time, const Tensor& context, std::vector<Tensor>& skips) const;
+  // From layer `first` on: takes its skips from the end of `skips` and upsamples to the size of the next one. x is put
+  // where `deep`, if there is one, wants it.
+  Tensor operator()(Tensor x, const Tensor& time, const Tensor& context, std::vector<Tensor>& skips,
+                    std::size_t first = 0, DeepFeature* deep = nullptr) const;
 };
 
 // All of a U-Net but its embeddings.
@@ -76,9 +80,13 @@ struct UNetBody {
   Conv2d conv_out;
   UNetBody(const Weights& w, const BodySpec& s);
   // x: [B, in_channels, H, W]; time: [1 or B, time_width] after SiLU; context: [B, T, D], undefined without text →
-  // [B, out_channels, H, W]; control: null, or what is added behind the middle
-  Tensor operator()(Tensor x, const Tensor& time, const Tensor& context,
-                    const ControlResiduals* control = nullptr) const;
+  // [B, out_channels, H, W]; control: null, or what is added behind the middle; deep: null, or what is kept or reused
+  Tensor operator()(Tensor x, const Tensor& time, const Tensor& context, const ControlResiduals* control = nullptr,
+                    DeepFeature* deep = nullptr) const;
+
+ private:
+  Tensor shallow(Tensor x, const Tensor& time, const Tensor& context, const ControlResiduals* control,
+                 DeepFeature& deep) const;
 };
 
 }  // namespace easel

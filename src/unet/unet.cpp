@@ -20,11 +20,17 @@ int64_t UNetSpec::time_id_count(int64_t pooled_width) const {
   return rest > 0 && rest % text_time->time_embed_dim == 0 ? rest / text_time->time_embed_dim : 0;
 }
 
+int64_t UNetSpec::skips() const {
+  int64_t count = static_cast<int64_t>(levels.size());  // conv_in's and the downsamplers'
+  for (const UNetLevel& level : levels) count += level.layers;
+  return count;
+}
+
 Tensor UNet::operator()(const Tensor& sample, double t, const Tensor& context, const AddedConditions& added,
-                        const ControlResiduals* control) const {
+                        const ControlResiduals* control, DeepFeature* deep) const {
   check_arguments(spec_, sample, context, added);
   const Tensor x = spec_.center_input_sample ? 2 * sample - 1 : sample;
-  return network_->body(x, network_->condition(spec_, sample, t, added), context, control);
+  return network_->body(x, network_->condition(spec_, sample, t, added), context, control, deep);
 }
 
 }  // namespace easel

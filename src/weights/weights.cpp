@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "easel/runtime.h"
+#include "weights/cpu/halves.h"
 #include "weights/dtypes.h"
 #include "weights/fault_list.h"
 #include "weights/finite.h"
@@ -45,6 +46,18 @@ Weights Weights::below(std::string prefix) const {
 Weights Weights::packed() const {
   Weights view = *this;
   view.packed_ = kernels() == Kernels::kFast && device_.is_cpu();
+  return view;
+}
+
+Weights Weights::allowing_int8() const {
+  Weights view = *this;
+  view.allows_int8_ = true;
+  return view;
+}
+
+Weights Weights::int8() const {
+  Weights view = *this;
+  view.int8_ = allows_int8_;
   return view;
 }
 
@@ -125,7 +138,8 @@ Tensor Weights::bound(const std::string& key, const Shape& shape, bool changed) 
 }
 
 Tensor Weights::convert(const std::string& key, const Tensor& stored) const {
-  const Tensor converted = stored.to(dtype_);
+  const bool is_half = stored.is_cpu() && stored.scalar_type() == at::kHalf && dtype_ == at::kBFloat16;
+  const Tensor converted = is_half ? cpu::bfloat16_of_half(stored) : stored.to(dtype_);
   // Widening makes no value infinite, narrowing can: look at the smaller of the two.
   const bool wider = converted.element_size() > stored.element_size();
   if (!all_finite(wider ? stored : converted)) {

@@ -96,7 +96,7 @@ TEST_F(Pictures, Metadata) {
                         // of pictures that begin with one, and of large ones
                         "init_img", "strength", "resize", "mask", "invert_mask", "mask_blur", "inpaint_full_res",
                         "inpaint_padding", "no_paste_back", "outpaint", "hires", "hires_upscaler", "hires_steps",
-                        "hires_strength", "vae_tiling", "vae_tiling_fast",
+                        "hires_strength", "vae_tiling", "vae_tiling_fast", "cache",
                         // of pictures with adapters
                         "embd_dir", "lora", "lora_dir", "lora_apply", "lora_partial", "control_net", "control_image",
                         "control_strength", "control_start", "control_end", "control_guess", "canny", "canny_low",

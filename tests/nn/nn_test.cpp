@@ -8,6 +8,7 @@
 #include "nn/cpu/exponentials.h"
 #include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
+#include "nn/cpu/int8.h"
 #include "nn/cpu/products.h"
 #include "nn/cpu/winograd.h"
 #include "support/golden.h"
@@ -78,8 +79,8 @@ TEST(Packed, LinearsOfOddSizes) {
       for (const Bias bias : {Bias::kYes, Bias::kNo}) {
         const Linear plain(w, in, out, bias), packed(w.packed(), in, out, bias);
         const Tensor residual = at::randn({1, 7, out}).to(dtype.type);
-        ASSERT_FALSE(plain.is_packed);
-        ASSERT_TRUE(packed.is_packed || dtype.type != at::kFloat);
+        ASSERT_EQ(plain.form, Linear::Form::kPlain);
+        ASSERT_TRUE(packed.form == Linear::Form::kPacked || dtype.type != at::kFloat);
         for (const int64_t batch : {1, 2, 3, 8}) {
           const Tensor x = at::randn({batch, 7, in}).to(dtype.type);
           EXPECT_LE(relative_difference(packed(x).to(at::kFloat), plain(x).to(at::kFloat)), dtype.tolerance);
@@ -186,6 +187,53 @@ TEST(Winograd, InTheLayerWhereItPays) {
   EXPECT_NE(Conv2d(w.packed(), {.in = 64, .out = 80, .stride = 2}).form, Conv2d::Form::kWinograd);
 }
 
+// Against what the rounded numbers give in float64, and against what was not rounded.
+TEST(Int8, IsTheProductOfWhatIsRounded) {
+  at::manual_seed(1);
+  if (!cpu::can_int8(64, 64)) GTEST_SKIP() << "no AVX512-VNNI here";
+  for (const Dtype& dtype : {Dtype{at::kFloat, 1e-5}, Dtype{at::kBFloat16, 6e-3}}) {
+    for (const auto& [rows, in, out] :
+         {std::tuple<int64_t, int64_t, int64_t>{1, 64, 64}, {7, 68, 65}, {97, 320, 130}, {200, 1280, 77}}) {
+      Tensor x = at::randn({rows, in}).to(dtype.type);
+      if (rows > 1) x[0].zero_();
+      const Tensor weight = at::randn({out, in}).to(dtype.type);
+      const auto rounded = [](const Tensor& t) {
+        const Tensor scale = (t.to(at::kDouble).abs().amax(1, true) / 127).clamp_min(1e-30);
+        return at::round(t.to(at::kDouble) / scale) * scale;
+      };
+      for (const Added& added : additions(at::empty({1, out, rows, 1}, dtype.type))) {
+        const Tensor bias = added.shift.defined() ? added.shift[0] : Tensor();
+        const Tensor residual =
+            added.residual.defined() ? added.residual[0].permute({1, 2, 0}).flatten(0, 1) : Tensor();
+        Tensor want = rounded(x).matmul(rounded(weight).t()),
+               near = x.to(at::kDouble).matmul(weight.to(at::kDouble).t());
+        for (Tensor* t : {&want, &near}) {
+          if (bias.defined()) t->add_(bias.to(at::kDouble));
+          if (residual.defined()) t->add_(residual.to(at::kDouble));
+        }
+        const Tensor got = cpu::int8_linear(x, cpu::pack_int8(weight), bias, residual).to(at::kDouble);
+        // A half may round to either side: single results may lie one step of one input apart.
+        EXPECT_LE((got - want).norm().item<double>(), dtype.tolerance * want.norm().item<double>() + 1e-12);
+        EXPECT_LE((got - near).norm().item<double>(), 0.02 * near.norm().item<double>() + 1e-12) << in;
+      }
+    }
+  }
+  Tensor spoiled = at::ones({2, 64});
+  spoiled[1][5] = NAN;
+  const Tensor got = cpu::int8_linear(spoiled, cpu::pack_int8(at::ones({64, 64})), {}, {});
+  EXPECT_LE((got[0] - 64).abs().max().item<double>(), 1e-4);
+  EXPECT_FALSE(at::isfinite(got[1]).any().item<bool>());
+}
+
+TEST(Int8, OnlyWhereALayerAsksForIt) {
+  if (!cpu::can_int8(64, 64)) GTEST_SKIP() << "no AVX512-VNNI here";
+  const Weights w = random_weights().packed().allowing_int8() / "linear";
+  EXPECT_EQ(Linear(w, 64, 64).form, Linear::Form::kPacked);
+  EXPECT_EQ(Linear(w.int8(), 64, 64).form, Linear::Form::kInt8);
+  EXPECT_EQ(Linear(w.int8(), 62, 64).form, Linear::Form::kPacked);
+  EXPECT_EQ(Linear((random_weights().packed() / "linear").int8(), 64, 64).form, Linear::Form::kPacked);
+}
+
 TEST(Exponentials, OverTheirWholeRange) {
   for (const int64_t count : {1, 15, 16, 31, 33, 256, 4001}) {
     const Tensor scores = at::linspace(-60, 0.5, count), want = at::exp2(scores.to(at::kDouble) * 2 - 1);
@@ -253,7 +301,7 @@ TEST(Packed, ChangesAreComputedBesideThem) {
 
 TEST(Packed, NotWithPlainKernels) {
   set_kernels(Kernels::kPlain);
-  EXPECT_FALSE(Linear(random_weights().packed() / "linear", 6, 4).is_packed);
+  EXPECT_EQ(Linear(random_weights().packed() / "linear", 6, 4).form, Linear::Form::kPlain);
   set_kernels(Kernels::kFast);
 }
 

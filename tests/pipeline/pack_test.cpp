@@ -66,6 +66,7 @@ TEST_F(Packs, EqualPicturesAlone) {
       {"stochastic multistep", "sd1", "", [](Request& r) { r.sampler = "dpm++2m_sde"; }},
       {"two calls a step", "sd1", "", [](Request& r) { r.sampler = "heun"; }},
       {"guidance interval", "sd1", "", [](Request& r) { r.cfg_start = 0.3, r.cfg_end = 0.7; }},
+      {"deep layers reused", "sd1", "", [](Request& r) { r.cfg_start = 0.3, r.cache = "deepcache:2"; }},
       {"no guidance", "sd1", "", [](Request& r) { r.cfg_scale = 1.0, r.negative_prompt.reset(); }},
       {"clip skip", "sd1", "", [](Request& r) { r.clip_skip = 1 + static_cast<int64_t>(*r.seed % 2); }},
       {"v prediction", "sd2-zsnr", "", [](Request&) {}},

@@ -229,6 +229,10 @@ TEST_F(Drawn, FaultsAreNamed) {
   refused([](Request& r) { r.strength = 0.1; }, {"no step is left of 3"});
   refused([](Request& r) { r.outpaint = "16300,0,0,0"; }, {"16404x72 is too large"});
   refused([](Request& r) { r.vae_tiling = r.vae_tiling_fast = true; }, {"--vae-tiling and --vae-tiling-fast"});
+  for (const char* cache : {"deepcache", "deepcache:", "deepcache:1", "deepcache:3:", "deepcache:3:-1", "deepcache:x",
+                            "deepcache:3:0:0", "tgate:3"})
+    refused([=](Request& r) { r.cache = cache; }, {"--cache \"", "expected deepcache:N or deepcache:N:B"});
+  refused([](Request& r) { r.cache = "deepcache:3:99"; }, {"--cache \"deepcache:3:99\": this U-Net has "});
   refused([](Request& r) { r.init_img = "/nowhere.png"; }, {"/nowhere.png"}, ErrorKind::kFile);
   refused([&](Request& r) { r.mask = data("pictures/grey.png"); }, {"--mask is ", "the picture is 104x72"});
 

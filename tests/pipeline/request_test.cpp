@@ -133,7 +133,8 @@ TEST(RequestTable, Seeds) {
 
 TEST(RequestTable, WordsAndUtf8) {
   Request request;
-  EXPECT_EQ(faults_of_text(request, "dtype", "fp16").front(), "--dtype \"fp16\": expected auto, f32, f16 or bf16");
+  EXPECT_EQ(faults_of_text(request, "dtype", "fp16").front(),
+            "--dtype \"fp16\": expected auto, f32, f16, bf16 or int8");
   EXPECT_EQ(faults_of_text(request, "prompt", "a\xff").front(), "--prompt: not valid UTF-8 at byte 1");
   EXPECT_TRUE(takes("prompt", "푸른 하늘"));
   EXPECT_TRUE(takes("prompt", ""));

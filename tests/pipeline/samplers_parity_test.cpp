@@ -42,6 +42,26 @@ class SamplerPictures : public ::testing::Test {
     return of_model.generate(resolve(request_of(golden), of_model.checkpoint(), f32_));
   }
 
+  void expect_pictures(const std::string& golden_name) {
+    const SourcePtr pictures = open_safetensors(data("golden/" + golden_name + ".safetensors"));
+    for (const json& golden : read(data("golden/" + golden_name + ".json"))) {
+      const std::string name = golden.at("name");
+      SCOPED_TRACE(name);
+      const Picture picture = draw(golden);
+      const double latent = relative_difference(picture.latent, pictures->load(name + ".latents"));
+      const Tensor want = pictures->load(name)[0].to(at::kLong);
+      const auto& values = picture.image.pixels;
+      ASSERT_EQ(static_cast<int64_t>(values.size()), want.numel());
+      const Tensor apart = (at::tensor(std::vector<int64_t>(values.begin(), values.end())) - want.flatten()).abs();
+      const int64_t largest = apart.max().item<int64_t>(), differing = apart.gt(0).sum().item<int64_t>();
+      std::cout << name << ": latent " << latent << ", largest " << largest << "/255, " << differing
+                << " values differ\n";
+      EXPECT_LE(latent, 1e-4);
+      EXPECT_LE(largest, 1);
+      EXPECT_LE(differing, want.numel() / 50) << "rounding moves few values";
+    }
+  }
+
   const Precision f32_ = resolve_precision("cpu", DtypeChoice::kF32);
 
  private:
@@ -49,25 +69,10 @@ class SamplerPictures : public ::testing::Test {
   std::map<std::pair<std::string, std::string>, std::unique_ptr<Pipeline>> pipelines_;
 };
 
-TEST_F(SamplerPictures, EqualDiffusers) {
-  const SourcePtr pictures = open_safetensors(data("golden/samplers.pictures.safetensors"));
-  for (const json& golden : read(data("golden/samplers.pictures.json"))) {
-    const std::string name = golden.at("name");
-    SCOPED_TRACE(name);
-    const Picture picture = draw(golden);
-    const double latent = relative_difference(picture.latent, pictures->load(name + ".latents"));
-    const Tensor want = pictures->load(name)[0].to(at::kLong);
-    const auto& values = picture.image.pixels;
-    ASSERT_EQ(static_cast<int64_t>(values.size()), want.numel());
-    const Tensor apart = (at::tensor(std::vector<int64_t>(values.begin(), values.end())) - want.flatten()).abs();
-    const int64_t largest = apart.max().item<int64_t>(), differing = apart.gt(0).sum().item<int64_t>();
-    std::cout << name << ": latent " << latent << ", largest " << largest << "/255, " << differing
-              << " values differ\n";
-    EXPECT_LE(latent, 1e-4);
-    EXPECT_LE(largest, 1);
-    EXPECT_LE(differing, want.numel() / 50) << "rounding moves few values";
-  }
-}
+TEST_F(SamplerPictures, EqualDiffusers) { expect_pictures("samplers.pictures"); }
+
+// scripts/golden/deepcache_golden.py
+TEST_F(SamplerPictures, WithDeepLayersReusedEqualDeepCache) { expect_pictures("deepcache"); }
 
 TEST_F(SamplerPictures, EverySamplerWithAClassIsHeldOnBothPredictions) {
   std::map<std::string, std::set<PredictionType>> seen;

@@ -46,6 +46,18 @@ TEST(Precision, Words) {
   EXPECT_THROW(dtype_choice("fp16"), Error);
 }
 
+TEST(Precision, EightBitsOnTheCpuWhereItHasThem) {
+  ASSERT_EQ(dtype_choice("int8"), DtypeChoice::kInt8);
+  if (!cpu_has_int8()) {
+    EXPECT_THROW(resolve_precision("cpu", DtypeChoice::kInt8), Error);
+    return;
+  }
+  const Precision int8 = resolve_precision("cpu", DtypeChoice::kInt8);
+  EXPECT_TRUE(int8.int8);
+  EXPECT_EQ(int8.dtype_name(), "int8");
+  EXPECT_EQ(int8.unet, resolve_precision("cpu", DtypeChoice::kAuto).unet);
+}
+
 TEST(Precision, UnknownDevices) {
   for (const char* word : {"", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "CPU", "cpu:0"}) {
     try {

@@ -58,6 +58,23 @@ TEST(UNet, BatchRowsDoNotMix) {
     EXPECT_LE(relative_difference(unet(x.narrow(0, i, 1), 500, context.narrow(0, i, 1)), both.narrow(0, i, 1)), 1e-4);
 }
 
+// What was kept of a call is what the same call would compute; of another call it is not.
+TEST(UNet, ReusesItsDeepLayers) {
+  const UNetSpec spec = spec_of("sd1");
+  const UNet unet(weights("unet"), spec);
+  for (const auto& [height, width] : {std::pair<int64_t, int64_t>{8, 8}, {9, 7}}) {
+    const Tensor x = at::randn({2, 4, height, width}), other = at::randn({2, 4, height, width});
+    const Tensor context = at::randn({2, 77, 32}), want = unet(x, 500, context);
+    for (int64_t branch = 0; branch + 1 < spec.skips(); ++branch) {
+      DeepFeature deep{.branch = branch, .is_reused = false, .x = {}};
+      EXPECT_TRUE(at::equal(unet(x, 500, context, {}, nullptr, &deep), want));
+      deep.is_reused = true;
+      EXPECT_LE(relative_difference(unet(x, 500, context, {}, nullptr, &deep), want), 1e-6) << branch;
+      EXPECT_GT(relative_difference(unet(other, 500, context, {}, nullptr, &deep), unet(other, 500, context)), 1e-4);
+    }
+  }
+}
+
 TEST(UNet, SmallestAndOddSizes) {
   const UNet unet(weights("unet"), spec_of("sd1"));
   for (const int64_t height : {1, 2, 3, 8, 13}) {

@@ -1,5 +1,6 @@
 // The view networks are built from: what is bound, how it is converted, and what finish() reports.
 #include "easel/runtime.h"
+#include "weights/cpu/halves.h"
 #include "weights/files.h"
 #include "weights/finite.h"
 
@@ -13,6 +14,18 @@ const float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_
 SourcePtr file_of(const Folder& folder, const Named& tensors) {
   write_safetensors(folder / "file.safetensors", tensors);
   return open_safetensors(folder / "file.safetensors");
+}
+
+// All 65,536 of them.
+TEST(Halves, BecomeBfloat16AsTensorToMakesThem) {
+  const Tensor halves = at::arange(-32768, 32768).to(at::kShort).view(at::kHalf);
+  const Tensor got = cpu::bfloat16_of_half(halves), want = halves.to(at::kBFloat16);
+  const Tensor is_nan = at::isnan(want);
+  EXPECT_TRUE(at::equal(at::isnan(got), is_nan));
+  EXPECT_EQ(is_nan.sum().item<int64_t>(), 2 * 1023);
+  const Tensor numbers = at::logical_not(is_nan);
+  EXPECT_TRUE(at::equal(got.masked_select(numbers).view(at::kShort), want.masked_select(numbers).view(at::kShort)));
+  EXPECT_TRUE(at::equal(cpu::bfloat16_of_half(at::ones({3, 5}, at::kHalf).t()), at::ones({5, 3}, at::kBFloat16)));
 }
 
 TEST(Weights, PathsAreKeys) {

@@ -4,10 +4,10 @@
 
 #include <limits>
 
+#include "easel/vector_loops.h"
 #include "nn/cpu/exponentials.h"
 #include "nn/cpu/instruction_sets.h"
 #include "nn/cpu/products.h"
-#include "nn/cpu/vector_loops.h"
 
 namespace easel::cpu {
 namespace {

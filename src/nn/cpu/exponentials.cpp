@@ -3,8 +3,8 @@
 #include <array>
 #include <numeric>
 
+#include "easel/vector_loops.h"
 #include "nn/cpu/instruction_sets.h"
-#include "nn/cpu/vector_loops.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -2,7 +2,7 @@
 
 #include <ATen/Parallel.h>
 
-#include "nn/cpu/vector_loops.h"
+#include "easel/vector_loops.h"
 
 namespace easel::cpu {
 namespace {

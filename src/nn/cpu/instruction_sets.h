@@ -24,6 +24,14 @@ inline bool has_avx512_bf16() {
 #endif
 }
 
+inline bool has_avx512_vnni() {
+#if defined(__x86_64__)
+  return has_avx512() && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
 inline bool has_amx_bf16() {
 #if defined(__x86_64__)
   constexpr unsigned kAmxBf16 = 1u << 22;

@@ -17,53 +17,85 @@ using BF16 = at::BFloat16;
 // ---- AVX512-BF16 --------------------------------------------------------------------------------------------------
 
 #if defined(__x86_64__)
-#define EASEL_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+#define EASEL_AVX512_DOTS __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")))
 
 constexpr int64_t kLanes = 16;
 
+// Sums of products of neighbours, in each lane.
+struct Pairs {
+  using A = BF16;
+  using B = BF16;
+  using C = float;
+  static constexpr int64_t kDepth = 2;
+  __m512 sum;
+  EASEL_AVX512_DOTS void load(__mmask16 mask, const C* c) { sum = _mm512_maskz_loadu_ps(mask, c); }
+  EASEL_AVX512_DOTS void clear() { sum = _mm512_setzero_ps(); }
+  EASEL_AVX512_DOTS void add(__m512i a, __m512i b) { sum = _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+  EASEL_AVX512_DOTS void store(__mmask16 mask, C* c) const { _mm512_mask_storeu_ps(c, mask, sum); }
+};
+
+struct Quads {
+  using A = uint8_t;
+  using B = int8_t;
+  using C = int32_t;
+  static constexpr int64_t kDepth = 4;
+  __m512i sum;
+  EASEL_AVX512_DOTS void load(__mmask16 mask, const C* c) { sum = _mm512_maskz_loadu_epi32(mask, c); }
+  EASEL_AVX512_DOTS void clear() { sum = _mm512_setzero_si512(); }
+  EASEL_AVX512_DOTS void add(__m512i a, __m512i b) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));  // GCC 12 copies the sums around the intrinsic
+  }
+  EASEL_AVX512_DOTS void store(__mmask16 mask, C* c) const { _mm512_mask_storeu_epi32(c, mask, sum); }
+};
+
 // kRows × kVectors sums stay in registers while the depth passes; `last` masks the last vector's columns.
-template <int kRows, int kVectors>
-EASEL_AVX512_BF16 void tile(const ProductSizes& s, const BF16* a, const BF16* b, float* c, bool adds, __mmask16 last) {
+template <class Dots, int kRows, int kVectors>
+EASEL_AVX512_DOTS void tile(const ProductSizes& s, const typename Dots::A* a, const typename Dots::B* b,
+                            typename Dots::C* c, bool adds, __mmask16 last) {
   const auto mask = [last](int v) { return v + 1 == kVectors ? last : static_cast<__mmask16>(0xFFFF); };
-  __m512 sums[kRows][kVectors];
+  Dots sums[kRows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v)
-      sums[r][v] = adds ? _mm512_maskz_loadu_ps(mask(v), c + r * s.c_stride + v * kLanes) : _mm512_setzero_ps();
+    for (int v = 0; v < kVectors; ++v) {
+      if (adds)
+        sums[r][v].load(mask(v), c + r * s.c_stride + v * kLanes);
+      else
+        sums[r][v].clear();
+    }
   }
-  for (int64_t d = 0; d < s.depth; d += 2) {
-    __m512bh pairs[kVectors];
+  for (int64_t d = 0; d < s.depth; d += Dots::kDepth) {
+    __m512i row[kVectors];
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v)
-      pairs[v] = (__m512bh)_mm512_maskz_loadu_epi32(mask(v), b + d * s.b_stride + 2 * v * kLanes);
+      row[v] = _mm512_maskz_loadu_epi32(mask(v), b + d * s.b_stride + Dots::kDepth * v * kLanes);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      int32_t pair;
-      __builtin_memcpy(&pair, a + r * s.a_stride + d, sizeof pair);
-      const auto both = (__m512bh)_mm512_set1_epi32(pair);
+      int32_t few;
+      __builtin_memcpy(&few, a + r * s.a_stride + d, sizeof few);
+      const __m512i same = _mm512_set1_epi32(few);
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], both, pairs[v]);
+      for (int v = 0; v < kVectors; ++v) sums[r][v].add(same, row[v]);
     }
   }
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) _mm512_mask_storeu_ps(c + r * s.c_stride + v * kLanes, mask(v), sums[r][v]);
+    for (int v = 0; v < kVectors; ++v) sums[r][v].store(mask(v), c + r * s.c_stride + v * kLanes);
   }
 }
 
 // As many rows as 32 registers hold beside a row of B.
 constexpr int rows_beside(int vectors) { return vectors <= 3 ? 8 : vectors == 4 ? 6 : 5; }
 
-template <int kVectors>
-EASEL_AVX512_BF16 void column_block(const ProductSizes& s, const BF16* a, const BF16* b, float* c, bool adds,
-                                    __mmask16 last) {
+template <class Dots, int kVectors>
+EASEL_AVX512_DOTS void column_block(const ProductSizes& s, const typename Dots::A* a, const typename Dots::B* b,
+                                    typename Dots::C* c, bool adds, __mmask16 last) {
   constexpr int kRows = rows_beside(kVectors);
   int64_t r = 0;
   const auto run = [&]<int kCount>(std::integral_constant<int, kCount>) {
     for (; r + kCount <= s.rows; r += kCount)
-      tile<kCount, kVectors>(s, a + r * s.a_stride, b, c + r * s.c_stride, adds, last);
+      tile<Dots, kCount, kVectors>(s, a + r * s.a_stride, b, c + r * s.c_stride, adds, last);
   };
   run(std::integral_constant<int, kRows>());
   run(std::integral_constant<int, 4>());
@@ -71,36 +103,46 @@ EASEL_AVX512_BF16 void column_block(const ProductSizes& s, const BF16* a, const 
   run(std::integral_constant<int, 1>());
 }
 
-void multiply_avx512(const ProductSizes& s, const BF16* a, const BF16* b, float* c, bool adds) {
+template <class Dots>
+void multiply_avx512(const ProductSizes& s, const typename Dots::A* a, const typename Dots::B* b, typename Dots::C* c,
+                     bool adds) {
   constexpr int64_t kMost = 5;  // vectors of a block
   const int64_t vectors = (s.columns + kLanes - 1) / kLanes;
   for (int64_t first = 0; first < vectors;) {
     const int64_t left = vectors - first, count = left <= kMost ? left : left % kMost == 0 ? kMost : 4;
     const int64_t rest = s.columns - (first + count - 1) * kLanes;  // columns from the last vector on
     const auto last = static_cast<__mmask16>(rest >= kLanes ? 0xFFFF : (1 << rest) - 1);
-    const BF16* from = b + 2 * first * kLanes;
-    float* to = c + first * kLanes;
+    const typename Dots::B* from = b + Dots::kDepth * first * kLanes;
+    typename Dots::C* to = c + first * kLanes;
     switch (count) {
       case 1:
-        column_block<1>(s, a, from, to, adds, last);
+        column_block<Dots, 1>(s, a, from, to, adds, last);
         break;
       case 2:
-        column_block<2>(s, a, from, to, adds, last);
+        column_block<Dots, 2>(s, a, from, to, adds, last);
         break;
       case 3:
-        column_block<3>(s, a, from, to, adds, last);
+        column_block<Dots, 3>(s, a, from, to, adds, last);
         break;
       case 4:
-        column_block<4>(s, a, from, to, adds, last);
+        column_block<Dots, 4>(s, a, from, to, adds, last);
         break;
       default:
-        column_block<5>(s, a, from, to, adds, last);
+        column_block<Dots, 5>(s, a, from, to, adds, last);
     }
     first += count;
   }
 }
+
+void multiply_pairs(const ProductSizes& s, const BF16* a, const BF16* b, float* c, bool adds) {
+  multiply_avx512<Pairs>(s, a, b, c, adds);
+}
+void multiply_quads(const ProductSizes& s, const uint8_t* a, const int8_t* b, int32_t* c) {
+  multiply_avx512<Quads>(s, a, b, c, /*adds=*/false);
+}
 #else
-void multiply_avx512(const ProductSizes&, const BF16*, const BF16*, float*, bool) {}
+void multiply_pairs(const ProductSizes&, const BF16*, const BF16*, float*, bool) {}
+void multiply_quads(const ProductSizes&, const uint8_t*, const int8_t*, int32_t*) {}
 #endif
 
 PairUnit find_pair_unit() {
@@ -119,12 +161,16 @@ void multiply(const ProductSizes& s, const BF16* a, const BF16* b, float* c, boo
   if (pair_unit() == PairUnit::kAmx)
     blas::brgemm(s.rows, s.columns, s.depth, s.a_stride, s.b_stride, s.c_stride, adds, a, b, c);
   else
-    multiply_avx512(s, a, b, c, adds);
+    multiply_pairs(s, a, b, c, adds);
 }
 
 void multiply(const ProductSizes& s, const float* a, const float* b, float* c, bool adds) {
   blas::brgemm(s.rows, s.columns, s.depth, s.a_stride, s.b_stride, s.c_stride, adds, a, b, c, /*is_vnni=*/false);
 }
+
+bool has_quads() { return has_avx512_vnni(); }
+
+void multiply(const ProductSizes& s, const uint8_t* a, const int8_t* b, int32_t* c) { multiply_quads(s, a, b, c); }
 
 void release_products() { blas::brgemm_release(pair_unit() == PairUnit::kAmx); }
 

@@ -19,6 +19,11 @@ struct ProductSizes {
 void multiply(const ProductSizes& s, const at::BFloat16* a, const at::BFloat16* b, float* c, bool adds);
 void multiply(const ProductSizes& s, const float* a, const float* b, float* c, bool adds);
 
+// Whether there are products of eight bits that are faster than those of sixteen; C = A·B of them, depth a multiple of
+// 4, B in fours of rows, [depth/4, columns, 4].
+bool has_quads();
+void multiply(const ProductSizes& s, const uint8_t* a, const int8_t* b, int32_t* c);
+
 // Every thread that multiplied calls it afterwards: AMX's tiles are a state of the thread.
 void release_products();
 

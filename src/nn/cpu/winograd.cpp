@@ -3,8 +3,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/native/CPUBlas.h>
 
+#include "easel/vector_loops.h"
 #include "nn/cpu/instruction_sets.h"
-#include "nn/cpu/vector_loops.h"
 
 namespace easel::cpu {
 namespace {

@@ -1,0 +1,65 @@
+"""Pictures whose U-Net reuses its deep layers: the authors' own DeepCache around diffusers' pipelines.
+
+    deepcache_golden.py
+
+Writes tests/data/golden/deepcache.json and deepcache.safetensors, as samplers.pictures.
+"""
+import json
+import sys
+import types
+
+import diffusers
+import numpy as np
+import torch
+
+import families_golden
+import make_golden
+from make_golden import GOLDEN, MODELS, write_arrays
+from pictures_of_samplers_golden import DEFAULTS, EPS, XL, V, render
+
+# The package's other modules want versions of diffusers that are long gone; its extension wants none.
+sys.modules.setdefault("DeepCache", types.ModuleType("DeepCache")).__path__ = [
+    str(p) for p in __import__("importlib.util").util.find_spec("DeepCache").submodule_search_locations]
+from DeepCache.extension.deepcache import DeepCacheSDHelper  # noqa: E402
+
+# (model, sampler, interval, branch, what differs)
+CASES = [
+    (EPS, "ddim", 3, 0, {"steps": 7}),
+    (EPS, "euler_a", 2, 1, {"steps": 5, "seed": 3}),
+    (V, "dpm++2m", 2, 0, {"steps": 5, "scheduler": "karras"}),
+    (V, "ddim", 4, 3, {"steps": 6, "width": 72}),
+    (XL, "dpm++2m", 3, 2, {"steps": 5}),
+    (XL, "euler", 5, 0, {"steps": 6}),
+]
+
+
+def make_cases() -> list:
+    return [{"name": f"{n}-{model}-{sampler}", "model": model, "sampler": sampler, **DEFAULTS, **changes,
+             "cache": f"deepcache:{interval}" + (f":{branch}" if branch else "")}
+            for n, (model, sampler, interval, branch, changes) in enumerate(CASES)]
+
+
+def main() -> None:
+    torch.set_grad_enabled(False)
+    diffusers.utils.logging.set_verbosity_error()
+    pipes = {EPS: make_golden.build_pipeline(MODELS / EPS)}
+    pipes.update({model: families_golden.build_pipeline(model) for model in (V, XL)})
+    out = {}
+    for case, (_, _, interval, branch, _) in zip(make_cases(), CASES):
+        pipe = pipes[case["model"]]
+        plain, _ = render(pipe, case)
+        helper = DeepCacheSDHelper(pipe=pipe)
+        helper.set_params(cache_interval=interval, cache_branch_id=branch)
+        helper.enable()
+        pictures, latents = render(pipe, case)
+        helper.disable()
+        assert torch.isfinite(latents).all() and abs(pictures - plain).max() > 0.01, case["name"]
+        out[case["name"]] = (pictures * 255).round().astype(np.uint8)
+        out[case["name"] + ".latents"] = latents.numpy()
+        print(f"{case['name']}: differs from no cache by {abs(pictures - plain).max():.3f}")
+    write_arrays(GOLDEN / "deepcache.safetensors", out)
+    (GOLDEN / "deepcache.json").write_text(json.dumps(make_cases(), indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
