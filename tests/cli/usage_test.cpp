@@ -27,7 +27,7 @@ class Usage : public CliTest {
 TEST_F(Usage, EveryFaultIsListedAtOnce) {
   const Words arguments = {
       "a",    "--width", "500",      "--steps",    "0",           "-s",        "-1",    "--cfg-scale", "nan", "--dtype",
-      "int8", "-b",      "0",        "--progress", "dots",        "--sampler", "eulre", "--stepz",     "-t",  "x",
+      "int4", "-b",      "0",        "--progress", "dots",        "--sampler", "eulre", "--stepz",     "-t",  "x",
       "-n",   "\xff",    "--device", "gpu",        "--clip-skip", "1.5",       "-q",    "-v",          "-m",  ""};
   const Words words = {
       "unknown option --stepz; nearest: --steps",
@@ -35,7 +35,7 @@ TEST_F(Usage, EveryFaultIsListedAtOnce) {
       "--steps \"0\": expected a whole number from 1",
       "--seed \"-1\": expected a whole number from 0 to 18446744073709551615; leave -s out for a random",
       "--cfg-scale \"nan\": expected a number",
-      "--dtype \"int8\": expected auto, f32, f16 or bf16",
+      "--dtype \"int4\": expected auto, f32, f16, bf16 or int8",
       "--batch-count '0': expected a whole number from 1",
       "--progress 'dots': expected auto, bar, json or none",
       "unknown sampler 'eulre'; nearest: euler",
