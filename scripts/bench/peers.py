@@ -4,9 +4,8 @@ steps, guidance and threads, each in a process of its own, in alternating rounds
 
     peers.py --easel PROGRAM [--spec sd15] [--dtype bf16] [--steps 4] [--rounds 2] [--peers easel,diffusers,openvino]
 
-Peers: easel, diffusers (channels-last), compiled (the same under torch.compile), openvino (static shapes), sdcpp
-(stable-diffusion.cpp). Needs the packages of scripts/golden/requirements.txt; for the last two openvino==2026.4.0 and
-stable-diffusion-cpp-python==0.4.7, which pip builds from source for the processor it runs on. The checkpoint is made once and
+Peers: easel, diffusers (channels-last), compiled (the same under torch.compile), openvino (static shapes). Needs the packages
+of scripts/golden/requirements.txt, and openvino==2026.4.0 for the last. The checkpoint is made once and
 kept in --weights (2 GB for sd15). Prints a table: seconds of a step with guidance (median over steps after the first), of
 decoding, of the whole picture without loading, and peak memory, each with its ratio to easel's.
 """
@@ -98,23 +97,6 @@ def run_compiled(model: str, dtype: str, size: int, steps: int) -> dict:
     return {**timed_picture(pipe, size, steps), "load": load, "memory": peak_memory()}
 
 
-def run_sdcpp(model: str, dtype: str, size: int, steps: int) -> dict:
-    """From the single file beside the folder. Its CPU backend computes in float32 from float16 weights whatever the dtype."""
-    from stable_diffusion_cpp import StableDiffusion
-    begin = time.perf_counter()
-    sd = StableDiffusion(model_path=model + ".safetensors", n_threads=os.cpu_count(), vae_decode_only=True,
-                         diffusion_flash_attn=True, verbose=False)
-    load = time.perf_counter() - begin
-    marks = []
-    start = time.perf_counter()
-    sd.generate_image(prompt=PROMPT, width=size, height=size, cfg_scale=7.5, sample_method="ddim_trailing", sample_steps=steps,
-                      seed=0, progress_callback=lambda step, *_: marks.append(time.perf_counter()))
-    end = time.perf_counter()
-    marks = marks[-steps:] if len(marks) >= steps else marks
-    return {"step": statistics.median(b - a for a, b in zip(marks, marks[1:])), "decode": end - marks[-1],
-            "picture": end - start, "load": load, "memory": peak_memory()}
-
-
 def run_openvino(model: str, dtype: str, size: int, steps: int) -> dict:
     """U-Net and VAE decoder with static shapes; the rest of the pipeline, a hundredth of it, stays diffusers'."""
     import openvino as ov
@@ -183,9 +165,6 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     model, size = make_weights(a.spec, a.weights), a.size or SIZES[a.spec]
     results = {name: [] for name in a.peers.split(",")}
-    single = Path(f"{model}.safetensors")
-    if "sdcpp" in results and not single.exists():
-        subprocess.run([a.easel, "convert", str(model), str(single)], check=True)
     for _ in range(a.rounds):
         for name in results:
             run = run_easel(a, model, size) if name == "easel" else in_process(f"run_{name}", a, model, size)
