@@ -4,6 +4,8 @@
 // channels, H × W: latent or picture size (any, odd ones too), T: text tokens, D: width of the text's hidden states.
 #pragma once
 
+#include <unordered_map>
+
 #include "easel/nn.h"
 
 namespace easel {
@@ -86,6 +88,23 @@ struct DeepFeature {
   Tensor x;                // [B, C, H, W]
 };
 
+// The keys and values that a network's cross-attentions make of one text. They are the same at every step: who keeps
+// them between the calls has them computed once. Belongs to one network and one thread.
+class TextProjections {
+ public:
+  struct KeysValues {
+    Tensor keys, values;  // [B, T, width of the layer] each
+  };
+  // Begins a call: forgets what belongs to another text.
+  void begin(const Tensor& context);
+  // Of one layer of the network, told apart by its address; undefined until the layer puts them there.
+  KeysValues& of(const void* layer) { return layers_[layer]; }
+
+ private:
+  Tensor context_;
+  std::unordered_map<const void*, KeysValues> layers_;
+};
+
 // Immutable once built: calls may run concurrently.
 class UNet {
  public:
@@ -95,9 +114,10 @@ class UNet {
 
   // sample: [B, in_channels, H, W]; t: the training timestep, fractional for some schedules; context: [B, T, D] →
   // [B, out_channels, H, W], channels-last. Tensors in the weights' dtype and on their device.
-  // deep: null, or what is kept and reused between calls of one picture.
+  // deep and projections: null, or what is kept and reused between calls of one picture.
   Tensor operator()(const Tensor& sample, double t, const Tensor& context, const AddedConditions& added = {},
-                    const ControlResiduals* control = nullptr, DeepFeature* deep = nullptr) const;
+                    const ControlResiduals* control = nullptr, DeepFeature* deep = nullptr,
+                    TextProjections* projections = nullptr) const;
 
   const UNetSpec& spec() const { return spec_; }
 

@@ -19,8 +19,10 @@ Network told(const UNet& unet, Telling now, const Tensor& beside, const Stretch&
   const auto pictures = static_cast<int64_t>(pack.size());
   const std::optional<std::string>& cache_text = pack.front()->cache;
   const auto cache = cache_text ? std::make_shared<StepCache>(step_cache_of(*cache_text).value()) : nullptr;
+  const auto projections = std::make_shared<TextProjections>();
   const auto calls = static_cast<int>(stretch.sampler->steps().size());
-  return [&unet, now = std::move(now), beside, &stretch, pictures, calls, cache](const Tensor& in, double t) {
+  return [&unet, now = std::move(now), beside, &stretch, pictures, calls, cache, projections](const Tensor& in,
+                                                                                              double t) {
     check_interrupted();
     const at::ScalarType dtype = stretch.nets.precision().unet;
     const Tensor x = beside.defined() ? at::cat({in, beside.repeat({in.size(0) / beside.size(0), 1, 1, 1})}, 1) : in;
@@ -28,7 +30,8 @@ Network told(const UNet& unet, Telling now, const Tensor& beside, const Stretch&
     const auto control =
         residuals(stretch.controls, {now->call, calls}, in.to(dtype), t, now->texts, pictures, conditions);
     DeepFeature* deep = cache ? &cache->next(x.size(0)) : nullptr;
-    return unet(x.to(dtype), t, now->texts.context, now->texts.added, control ? &*control : nullptr, deep)
+    return unet(x.to(dtype), t, now->texts.context, now->texts.added, control ? &*control : nullptr, deep,
+                projections.get())
         .to(at::kFloat);
   };
 }

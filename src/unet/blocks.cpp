@@ -13,7 +13,7 @@ std::variant<Transformer2D, SpatialAttention> attention_of_kind(const Weights& w
 
 BlockAttention::BlockAttention(const Weights& w, const AttentionSpec& s) : kind(attention_of_kind(w, s)) {}
 
-Tensor BlockAttention::operator()(const Tensor& x, const Tensor& context) const {
+Tensor BlockAttention::operator()(const Tensor& x, const TextContext& context) const {
   if (const auto* transformer = std::get_if<Transformer2D>(&kind)) return (*transformer)(x, context);
   return std::get<SpatialAttention>(kind)(x);
 }
@@ -29,7 +29,7 @@ DownBlock::DownBlock(const Weights& w, const BodySpec& s, std::size_t index) {
   if (index + 1 < s.levels.size()) downsampler.emplace(w / "downsamplers" / 0, level.channels, s.downsample_padding);
 }
 
-Tensor DownBlock::operator()(Tensor x, const Tensor& time, const Tensor& context, std::vector<Tensor>& skips,
+Tensor DownBlock::operator()(Tensor x, const Tensor& time, const TextContext& context, std::vector<Tensor>& skips,
                              std::size_t most) const {
   for (std::size_t i = 0; i < resnets.size() && skips.size() < most; ++i) {
     x = resnets[i](x, time);
@@ -48,7 +48,7 @@ MidBlock::MidBlock(const Weights& w, const BodySpec& s) {
   if (s.mid.attention) attention.emplace(w / "attentions" / 0, *s.mid.attention);
 }
 
-Tensor MidBlock::operator()(Tensor x, const Tensor& time, const Tensor& context) const {
+Tensor MidBlock::operator()(Tensor x, const Tensor& time, const TextContext& context) const {
   for (std::size_t i = 0; i < resnets.size(); ++i) {
     x = resnets[i](x, time);
     if (i == 0 && attention) x = (*attention)(x, context);
@@ -71,7 +71,7 @@ UpBlock::UpBlock(const Weights& w, const BodySpec& s, std::size_t index) {
   if (index > 0) upsampler.emplace(w / "upsamplers" / 0, level.channels);
 }
 
-Tensor UpBlock::operator()(Tensor x, const Tensor& time, const Tensor& context, std::vector<Tensor>& skips,
+Tensor UpBlock::operator()(Tensor x, const Tensor& time, const TextContext& context, std::vector<Tensor>& skips,
                            std::size_t first, DeepFeature* deep) const {
   if (first >= resnets.size()) return x;
   for (std::size_t i = first; i < resnets.size(); ++i) {
@@ -108,7 +108,7 @@ void add(const std::vector<Tensor>& control, std::vector<Tensor>& skips) {
 
 }  // namespace
 
-Tensor UNetBody::operator()(Tensor x, const Tensor& time, const Tensor& context, const ControlResiduals* control,
+Tensor UNetBody::operator()(Tensor x, const Tensor& time, const TextContext& context, const ControlResiduals* control,
                             DeepFeature* deep) const {
   x = x.contiguous(at::MemoryFormat::ChannelsLast);
   if (deep != nullptr && deep->is_reused) return shallow(std::move(x), time, context, control, *deep);
@@ -122,7 +122,7 @@ Tensor UNetBody::operator()(Tensor x, const Tensor& time, const Tensor& context,
   return conv_out(conv_norm_out.silu(x));
 }
 
-Tensor UNetBody::shallow(Tensor x, const Tensor& time, const Tensor& context, const ControlResiduals* control,
+Tensor UNetBody::shallow(Tensor x, const Tensor& time, const TextContext& context, const ControlResiduals* control,
                          DeepFeature& deep) const {
   const auto most = static_cast<std::size_t>(deep.branch) + 1;
   std::vector<Tensor> skips = {x = conv_in(x)};

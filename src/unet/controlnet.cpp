@@ -117,8 +117,8 @@ ControlResiduals ControlNet::operator()(const Tensor& sample, double t, const Te
   const Tensor time = network_->condition(spec_.unet, sample, t, added);
   Tensor x = network_->conv_in(sample.contiguous(at::MemoryFormat::ChannelsLast)) + hint;
   std::vector<Tensor> skips = {x};
-  for (const DownBlock& block : network_->down_blocks) x = block(x, time, context, skips);
-  x = network_->mid_block(x, time, context);
+  for (const DownBlock& block : network_->down_blocks) x = block(x, time, {context}, skips);
+  x = network_->mid_block(x, time, {context});
 
   const bool rising = guess && !spec_.global_pool_conditions;
   const auto scale = [&](std::size_t i) {  // logspace(−1, 0) over the skips and the middle

@@ -20,8 +20,18 @@ Attention::Attention(const Weights& w, int64_t width, int64_t context_width, int
       to_out(w / "to_out" / 0, width, width),
       heads(heads_) {}
 
-Tensor Attention::operator()(const Tensor& x, const Tensor& context, const Tensor& residual) const {
-  return to_out(attention(to_q(x), to_k(context), to_v(context), heads), residual);
+TextProjections::KeysValues Attention::project(const Tensor& context) const { return {to_k(context), to_v(context)}; }
+
+TextProjections::KeysValues Attention::project(const TextContext& text) const {
+  if (text.projections == nullptr) return project(text.states);
+  TextProjections::KeysValues& kept = text.projections->of(this);
+  if (!kept.keys.defined()) kept = project(text.states);
+  return kept;
+}
+
+Tensor Attention::operator()(const Tensor& x, const TextProjections::KeysValues& context,
+                             const Tensor& residual) const {
+  return to_out(attention(to_q(x), context.keys, context.values, heads), residual);
 }
 
 GegluFeedForward::GegluFeedForward(const Weights& w, int64_t width)
@@ -50,10 +60,10 @@ BasicTransformerBlock::BasicTransformerBlock(const Weights& w, const Transformer
       norm3(w / "norm3", s.channels, kLayerNormEps),
       ff(w / "ff", s.channels) {}
 
-Tensor BasicTransformerBlock::operator()(Tensor x, const Tensor& context) const {
+Tensor BasicTransformerBlock::operator()(Tensor x, const TextContext& text) const {
   const Tensor normed = norm1(x);
-  x = attn1(normed, normed, x);
-  x = attn2(norm2(x), context, x);
+  x = attn1(normed, attn1.project(normed), x);
+  x = attn2(norm2(x), attn2.project(text), x);
   return ff(norm3(x), x);
 }
 
@@ -64,9 +74,9 @@ Transformer2D::Transformer2D(const Weights& w, const TransformerSpec& s)
   for (int64_t i = 0; i < s.layers; ++i) transformer_blocks.emplace_back((w / "transformer_blocks" / i).int8(), s);
 }
 
-Tensor Transformer2D::operator()(const Tensor& x, const Tensor& context) const {
+Tensor Transformer2D::operator()(const Tensor& x, const TextContext& text) const {
   Tensor tokens = proj_in(to_tokens(norm(x)));
-  for (const BasicTransformerBlock& block : transformer_blocks) tokens = block(tokens, context);
+  for (const BasicTransformerBlock& block : transformer_blocks) tokens = block(tokens, text);
   return from_tokens(proj_out(tokens, to_tokens(x)), x.size(2), x.size(3));
 }
 

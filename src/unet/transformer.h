@@ -1,7 +1,7 @@
 // The attention of one resolution: diffusers' Transformer2DModel (Rombach et al. 2022, appendix E.2.1).
 #pragma once
 
-#include "easel/nn.h"
+#include "easel/unet.h"
 
 namespace easel {
 
@@ -10,13 +10,22 @@ struct TransformerSpec {
   bool linear_projection;  // proj_in and proj_out are linears on tokens, not 1x1 convolutions on the picture
 };
 
+// What the network is told, and where the layers' keys and values of it are kept, if they are.
+struct TextContext {
+  Tensor states;  // [B, T, D]
+  TextProjections* projections = nullptr;
+};
+
 // Self-attention, or cross-attention where the context is another sequence. No biases on q, k and v.
 struct Attention {
   Linear to_q, to_k, to_v, to_out;
   int64_t heads;
   Attention(const Weights& w, int64_t width, int64_t context_width, int64_t heads);
-  // [B, T, width], [B, S, context_width] → [B, T, width], residual added.
-  Tensor operator()(const Tensor& x, const Tensor& context, const Tensor& residual) const;
+  // context: [B, S, context_width]
+  TextProjections::KeysValues project(const Tensor& context) const;
+  TextProjections::KeysValues project(const TextContext& text) const;
+  // x: [B, T, width] → the same, residual added.
+  Tensor operator()(const Tensor& x, const TextProjections::KeysValues& context, const Tensor& residual) const;
 };
 
 // Shazeer 2020, arXiv 2002.05202: one projection to value and gate, value·gelu(gate), one projection back.
@@ -34,7 +43,7 @@ struct BasicTransformerBlock {
   LayerNorm norm3;
   GegluFeedForward ff;
   BasicTransformerBlock(const Weights& w, const TransformerSpec& s);
-  Tensor operator()(Tensor x, const Tensor& context) const;  // x: [B, H·W, channels]
+  Tensor operator()(Tensor x, const TextContext& text) const;  // x: [B, H·W, channels]
 };
 
 struct Transformer2D {
@@ -43,7 +52,7 @@ struct Transformer2D {
   std::vector<BasicTransformerBlock> transformer_blocks;
   Linear proj_out;
   Transformer2D(const Weights& w, const TransformerSpec& s);
-  Tensor operator()(const Tensor& x, const Tensor& context) const;  // x: [B, C, H, W]; context: [B, T, D]
+  Tensor operator()(const Tensor& x, const TextContext& text) const;  // x: [B, C, H, W]
 };
 
 }  // namespace easel

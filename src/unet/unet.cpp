@@ -26,11 +26,20 @@ int64_t UNetSpec::skips() const {
   return count;
 }
 
+void TextProjections::begin(const Tensor& context) {
+  // The held text's memory cannot be another text's.
+  const bool is_same = context_.defined() && context_.data_ptr() == context.data_ptr() &&
+                       context_.sizes() == context.sizes() && context_.strides() == context.strides();
+  if (!is_same) layers_.clear();
+  context_ = context;
+}
+
 Tensor UNet::operator()(const Tensor& sample, double t, const Tensor& context, const AddedConditions& added,
-                        const ControlResiduals* control, DeepFeature* deep) const {
+                        const ControlResiduals* control, DeepFeature* deep, TextProjections* projections) const {
   check_arguments(spec_, sample, context, added);
   const Tensor x = spec_.center_input_sample ? 2 * sample - 1 : sample;
-  return network_->body(x, network_->condition(spec_, sample, t, added), context, control, deep);
+  if (projections != nullptr) projections->begin(context);
+  return network_->body(x, network_->condition(spec_, sample, t, added), {context, projections}, control, deep);
 }
 
 }  // namespace easel

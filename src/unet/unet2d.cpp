@@ -62,7 +62,7 @@ Tensor UNet2D::operator()(const Tensor& sample, double t) const {
   TORCH_CHECK(sample.dim() == 4 && sample.size(1) == spec_.in_channels, "U-Net input ", sample.sizes());
   const Tensor wave = timestep_embedding(t, spec_.levels.front().channels, spec_.flip_sin_to_cos, spec_.freq_shift);
   const Tensor time = at::silu(network_->time_embedding(wave.to(sample.options())));
-  return network_->body(spec_.center_input_sample ? 2 * sample - 1 : sample, time, {});
+  return network_->body(spec_.center_input_sample ? 2 * sample - 1 : sample, time, /*context=*/{});
 }
 
 }  // namespace easel

@@ -75,6 +75,23 @@ TEST(UNet, ReusesItsDeepLayers) {
   }
 }
 
+// The projections of one text are computed by its first call alone: what is then written into the text's own memory is
+// not seen. Another text has its own.
+TEST(UNet, ProjectsATextOnce) {
+  const UNet unet(weights("unet"), spec_of("sd1"));
+  const Tensor x = at::randn({2, 4, 9, 7}), other = at::randn({2, 77, 32});
+  Tensor text = at::randn({2, 77, 32});
+  TextProjections kept;
+  const auto with_kept = [&](const Tensor& context) { return unet(x, 500, context, {}, nullptr, nullptr, &kept); };
+  const Tensor want = unet(x, 500, text);
+  EXPECT_TRUE(at::equal(with_kept(text), want));
+  text.copy_(other);
+  EXPECT_TRUE(at::equal(with_kept(text), want));
+  EXPECT_TRUE(at::equal(with_kept(other), unet(x, 500, other)));
+  EXPECT_TRUE(at::equal(with_kept(other.narrow(0, 0, 1).expand({2, -1, -1})),
+                        unet(x, 500, other.narrow(0, 0, 1).expand({2, -1, -1}))));
+}
+
 TEST(UNet, SmallestAndOddSizes) {
   const UNet unet(weights("unet"), spec_of("sd1"));
   for (const int64_t height : {1, 2, 3, 8, 13}) {
