@@ -4,18 +4,16 @@
 
 Writes tests/data/golden/deepcache.json and deepcache.safetensors, as samplers.pictures.
 """
-import json
 import sys
 import types
 
 import diffusers
-import numpy as np
 import torch
 
 import families_golden
 import make_golden
-from make_golden import GOLDEN, MODELS, write_arrays
-from pictures_of_samplers_golden import DEFAULTS, EPS, XL, V, render
+from make_golden import MODELS
+from pictures_of_samplers_golden import DEFAULTS, EPS, XL, V, render, write_pictures
 
 # The package's other modules want versions of diffusers that are long gone; its extension wants none.
 sys.modules.setdefault("DeepCache", types.ModuleType("DeepCache")).__path__ = [
@@ -39,26 +37,24 @@ def make_cases() -> list:
             for n, (model, sampler, interval, branch, changes) in enumerate(CASES)]
 
 
+def render_cached(pipe, case: dict) -> tuple:
+    plain, _ = render(pipe, case)
+    interval, branch = (case["cache"].split(":") + ["0"])[1:3]
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=int(interval), cache_branch_id=int(branch))
+    helper.enable()
+    pictures, latents = render(pipe, case)
+    helper.disable()
+    assert abs(pictures - plain).max() > 0.01, case["name"]
+    return pictures, latents
+
+
 def main() -> None:
     torch.set_grad_enabled(False)
     diffusers.utils.logging.set_verbosity_error()
     pipes = {EPS: make_golden.build_pipeline(MODELS / EPS)}
     pipes.update({model: families_golden.build_pipeline(model) for model in (V, XL)})
-    out = {}
-    for case, (_, _, interval, branch, _) in zip(make_cases(), CASES):
-        pipe = pipes[case["model"]]
-        plain, _ = render(pipe, case)
-        helper = DeepCacheSDHelper(pipe=pipe)
-        helper.set_params(cache_interval=interval, cache_branch_id=branch)
-        helper.enable()
-        pictures, latents = render(pipe, case)
-        helper.disable()
-        assert torch.isfinite(latents).all() and abs(pictures - plain).max() > 0.01, case["name"]
-        out[case["name"]] = (pictures * 255).round().astype(np.uint8)
-        out[case["name"] + ".latents"] = latents.numpy()
-        print(f"{case['name']}: differs from no cache by {abs(pictures - plain).max():.3f}")
-    write_arrays(GOLDEN / "deepcache.safetensors", out)
-    (GOLDEN / "deepcache.json").write_text(json.dumps(make_cases(), indent=1, ensure_ascii=False) + "\n")
+    write_pictures("deepcache", make_cases(), lambda case: render_cached(pipes[case["model"]], case))
 
 
 if __name__ == "__main__":

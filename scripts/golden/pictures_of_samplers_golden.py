@@ -147,20 +147,25 @@ def render(pipe, case: dict):
     return pipe.image_processor.postprocess(pixels, output_type="np"), latents
 
 
+def write_pictures(stem: str, cases: list, draw) -> None:
+    """STEM.json and STEM.safetensors of the cases; draw(case) gives what render() gives."""
+    out = {}
+    for case in cases:
+        pictures, latents = draw(case)
+        assert torch.isfinite(latents).all() and pictures.std() > 0.02, case["name"]
+        out[case["name"]] = (pictures * 255).round().astype(np.uint8)
+        out[case["name"] + ".latents"] = latents.numpy()
+        print(f"{case['name']}: deviation {pictures.std():.3f}, latents {latents.abs().max():.3g}")
+    write_arrays(GOLDEN / f"{stem}.safetensors", out)
+    (GOLDEN / f"{stem}.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n")
+
+
 def main() -> None:
     torch.set_grad_enabled(False)
     diffusers.utils.logging.set_verbosity_error()
     pipes = {EPS: make_golden.build_pipeline(MODELS / EPS), V_TRAILING: make_golden.build_pipeline(MODELS / V_TRAILING)}
     pipes.update({model: families_golden.build_pipeline(model) for model in (V, ZERO_SNR, XL)})
-    out = {}
-    for case in make_cases():
-        pictures, latents = render(pipes[case["model"]], case)
-        assert torch.isfinite(latents).all() and pictures.std() > 0.02, case["name"]
-        out[case["name"]] = (pictures * 255).round().astype(np.uint8)
-        out[case["name"] + ".latents"] = latents.numpy()
-        print(f"{case['name']}: deviation {pictures.std():.3f}, latents {latents.abs().max():.3g}")
-    write_arrays(GOLDEN / "samplers.pictures.safetensors", out)
-    (GOLDEN / "samplers.pictures.json").write_text(json.dumps(make_cases(), indent=1, ensure_ascii=False) + "\n")
+    write_pictures("samplers.pictures", make_cases(), lambda case: render(pipes[case["model"]], case))
 
 
 if __name__ == "__main__":
