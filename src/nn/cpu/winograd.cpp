@@ -1,15 +1,13 @@
 #include "nn/cpu/winograd.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/native/CPUBlas.h>
 
 #include "easel/vector_loops.h"
 #include "nn/cpu/instruction_sets.h"
+#include "nn/cpu/products.h"
 
 namespace easel::cpu {
 namespace {
-
-namespace blas = at::native::cpublas;
 
 constexpr int64_t kTile = 4, kPatch = 6, kPlanes = kPatch * kPatch;  // a tile of results needs a patch of the input
 constexpr int64_t kColumns = 64;                                     // output channels of one product
@@ -239,11 +237,11 @@ class Convolution {
     at::parallel_for(0, kPlanes * blocks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; ++task) {
         const int64_t plane = task / blocks, block = task % blocks, columns = s_.columns_in(block);
-        blas::brgemm(tiles, columns, s_.in, s_.in, columns, s_.out, /*add_C=*/false, input + plane * tiles * s_.in,
-                     weight_ + (plane * s_.out + block * kColumns) * s_.in,
-                     products + plane * tiles * s_.out + block * kColumns);
+        const ProductSizes sizes{tiles, columns, s_.in, s_.in, columns, s_.out};
+        cpu::multiply(sizes, input + plane * tiles * s_.in, weight_ + (plane * s_.out + block * kColumns) * s_.in,
+                      products + plane * tiles * s_.out + block * kColumns, /*adds=*/false);
       }
-      blas::brgemm_release(/*is_vnni=*/false);
+      release_products();
     });
   }
 
