@@ -52,6 +52,9 @@ struct CudaDevice {
 // no plug-in, no driver or no device; `why` (if given) then receives one sentence.
 const std::vector<CudaDevice>& cuda_devices(std::string* why = nullptr);
 
+// A function of the plug-in, which has found a device. The caller knows its type (the interface.h of the room).
+void* cuda_function(const char* name);
+
 // ---- randomness ---------------------------------------------------------------------------------------------------
 
 // One picture's random stream: torch's CPU mt19937 seeded with the picture's seed, on every device, so that the numbers

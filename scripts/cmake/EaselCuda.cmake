@@ -19,11 +19,12 @@ if(_build_cuda)
   file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*/cuda/*.cu)
   add_library(easel_cuda SHARED ${cuda_sources})
   target_include_directories(easel_cuda PRIVATE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
+  target_include_directories(easel_cuda SYSTEM PRIVATE ${LibTorch_INCLUDE_DIR})
   # -fopenmp and -Wextra are the host compiler's, given through nvcc
   set_target_properties(easel_cuda PROPERTIES COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall>"
                                               CUDA_RUNTIME_LIBRARY Shared)
   # libtorch_cuda must stay NEEDED although nothing here calls it: loading it registers ATen's CUDA hooks and kernels.
   target_link_libraries(easel_cuda PRIVATE "-Wl,--no-as-needed,--allow-shlib-undefined,--unresolved-symbols=ignore-in-shared-libs"
-                                           ${LibTorch_CUDA_LIBRARY} ${LibTorch_C10_LIBRARY})
+                                           ${LibTorch_CUDA_LIBRARY} ${LibTorch_C10_CUDA_LIBRARY} ${LibTorch_C10_LIBRARY})
   add_dependencies(easel easel_cuda)
 endif()

@@ -35,6 +35,7 @@ set(_here HINTS ${LibTorch_ROOT}/lib NO_DEFAULT_PATH NO_CACHE)
 find_library(LibTorch_CPU_LIBRARY torch_cpu ${_here})
 find_library(LibTorch_C10_LIBRARY c10 ${_here})
 find_library(LibTorch_CUDA_LIBRARY torch_cuda ${_here})
+find_library(LibTorch_C10_CUDA_LIBRARY c10_cuda ${_here})
 set(LibTorch_INCLUDE_DIR ${LibTorch_ROOT}/include)
 
 # The OpenMP runtime that libtorch_cpu itself loads: the one beside it, under whatever name, else the system's.

@@ -8,6 +8,7 @@
 #include "nn/cpu/int8.h"
 #include "nn/cpu/packed.h"
 #include "nn/cpu/winograd.h"
+#include "nn/cuda_kernels.h"
 
 namespace easel {
 
@@ -169,6 +170,7 @@ Tensor Conv2d::add_low_ranks(Tensor y, const Tensor& x) const {
 namespace {
 
 bool is_fast(const Tensor& x) { return kernels() == Kernels::kFast && cpu::can_group_norm(x); }
+bool is_fast_on_cuda(const Tensor& x) { return kernels() == Kernels::kFast && x.is_cuda() && cuda::can_group_norm(x); }
 
 }  // namespace
 
@@ -177,6 +179,7 @@ GroupNorm::GroupNorm(const Weights& w, int64_t channels, int64_t groups_, double
 
 Tensor GroupNorm::operator()(const Tensor& x) const {
   if (is_fast(x)) return cpu::group_norm(x, groups, weight, bias, eps, cpu::Activation::kNone);
+  if (is_fast_on_cuda(x)) return cuda::group_norm(x, groups, weight, bias, eps, cuda::Activation::kNone);
   const Tensor y = at::group_norm(x, groups, weight, bias, eps);
   // CUDA's native_group_norm returns the contiguous layout.
   return x.device().is_cuda() ? y.contiguous(at::MemoryFormat::ChannelsLast) : y;
@@ -184,6 +187,7 @@ Tensor GroupNorm::operator()(const Tensor& x) const {
 
 Tensor GroupNorm::silu(const Tensor& x) const {
   if (is_fast(x)) return cpu::group_norm(x, groups, weight, bias, eps, cpu::Activation::kSilu);
+  if (is_fast_on_cuda(x)) return cuda::group_norm(x, groups, weight, bias, eps, cuda::Activation::kSilu);
   Tensor y = (*this)(x);
   return at::silu_(y);
 }
@@ -220,6 +224,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t head
 
 Tensor geglu(const Tensor& x) {
   if (kernels() == Kernels::kFast && cpu::can_geglu(x)) return cpu::geglu(x);
+  if (kernels() == Kernels::kFast && x.is_cuda() && cuda::can_geglu(x)) return cuda::geglu(x);
   const std::vector<Tensor> halves = x.chunk(2, -1);
   return at::gelu(halves[1]).mul_(halves[0]);
 }

@@ -8,8 +8,9 @@ namespace easel {
 namespace {
 
 struct Found {
-  std::vector<CudaDevice> devices;
-  std::string why;  // there are none
+  void* library = nullptr;
+  std::vector<CudaDevice> devices = {};
+  std::string why = {};  // there are none
 };
 
 // The plug-in lies beside the program.
@@ -29,34 +30,45 @@ bool has_driver() {
 Found ask_plugin() {
   const std::filesystem::path path = plugin_path();
   std::error_code error;
-  if (!has_driver()) return {{}, "there is no NVIDIA driver (libcuda.so.1)"};
+  if (!has_driver()) return {.why = "there is no NVIDIA driver (libcuda.so.1)"};
   if (!std::filesystem::exists(path, error))
-    return {{},
-            "this build has no CUDA part (" + path.string() + "): it needs nvcc and libtorch_cuda when it is built"};
+    return {.why = "this build has no CUDA part (" + path.string() +
+                   "): it needs nvcc and libtorch_cuda when it is built"};
   // Global: libtorch_cuda's registrations and libtorch_cpu's must see each other's symbols.
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
-  if (library == nullptr) return {{}, std::string("the CUDA part cannot be opened: ") + dlerror()};
+  if (library == nullptr) return {.why = std::string("the CUDA part cannot be opened: ") + dlerror()};
 
   const auto abi = reinterpret_cast<decltype(&easel_cuda_abi)>(dlsym(library, "easel_cuda_abi"));
   const auto list = reinterpret_cast<decltype(&easel_cuda_devices)>(dlsym(library, "easel_cuda_devices"));
   if (abi == nullptr || list == nullptr || abi() != EASEL_CUDA_ABI)
-    return {{}, path.string() + " belongs to another version of Easel; build again"};
+    return {.why = path.string() + " belongs to another version of Easel; build again"};
 
   EaselCudaDevice raw[16];
   char why[256] = "";
   const int32_t count = list(raw, std::size(raw), why, sizeof why);
-  if (count < 0) return {{}, why};
-  if (count == 0) return {{}, "the driver reports no CUDA device"};
-  Found found;
+  if (count < 0) return {.why = why};
+  if (count == 0) return {.why = "the driver reports no CUDA device"};
+  Found found{.library = library};
   for (int32_t i = 0; i < std::min<int32_t>(count, std::size(raw)); ++i)
     found.devices.push_back({i, raw[i].name, raw[i].major, raw[i].minor, raw[i].total_bytes, raw[i].free_bytes});
   return found;
 }
 
+const Found& plugin() {
+  static const Found found = ask_plugin();
+  return found;
+}
+
 }  // namespace
 
+void* cuda_function(const char* name) {
+  void* function = plugin().library == nullptr ? nullptr : dlsym(plugin().library, name);
+  TORCH_CHECK(function != nullptr, "the CUDA part has no ", name);
+  return function;
+}
+
 const std::vector<CudaDevice>& cuda_devices(std::string* why) {
-  static const Found found = ask_plugin();
+  const Found& found = plugin();
   if (why != nullptr) *why = found.why;
   return found.devices;
 }

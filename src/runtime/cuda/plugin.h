@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define EASEL_CUDA_ABI 1
+#define EASEL_CUDA_ABI 2
 
 extern "C" {
 

@@ -1,0 +1,25 @@
+// The kernels of libeasel_cuda.so: a C interface, as src/runtime/cuda/plugin.h. They run on ATen's current stream of
+// the device and return null, or a sentence on what failed. Pointers are the device's.
+#pragma once
+
+#include <stdint.h>
+
+extern "C" {
+
+enum EaselCudaType { kEaselFloat, kEaselHalf, kEaselBFloat16 };
+
+struct EaselGroupNorm {
+  int64_t batch, pixels, channels, groups;  // channels-last: x and y are [batch, pixels, channels]
+  double eps;
+  int32_t silu;  // 0: the norm alone
+};
+
+// Floats of `workspace`.
+int64_t easel_cuda_group_norm_workspace(const EaselGroupNorm* sizes);
+
+const char* easel_cuda_group_norm(const EaselGroupNorm* sizes, EaselCudaType type, int32_t device, const void* x,
+                                  const void* weight, const void* bias, float* workspace, void* y);
+
+// [rows, 2·width], value and gate → [rows, width]: value·GELU(gate), with erf.
+const char* easel_cuda_geglu(int64_t rows, int64_t width, EaselCudaType type, int32_t device, const void* x, void* y);
+}

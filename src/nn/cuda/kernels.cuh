@@ -1,0 +1,119 @@
+// GroupNorm (Wu & He 2018) with SiLU and GEGLU (Shazeer 2020) on channels-last pictures. Statistics and arithmetic are
+// float32. Two neighbouring channels are one thread's where their number allows: the widths of published groups (10,
+// 20, 30, 40, …) are even, and few of them multiples of 4.
+//
+// A GroupNorm is three launches: the moments of every channel over some pixels at a time, their merge to a mean and a
+// deviation of each group, and the norm itself. No sums are atomic: the same input gives the same bits.
+#pragma once
+
+#include <cstdint>
+
+namespace easel::cuda {
+
+constexpr int64_t kPixelsOfMoments = 32;  // of one thread
+constexpr int kMergeThreads = 128;        // a power of two
+
+template <typename T, int N>
+struct alignas(N * sizeof(T)) Lanes {
+  T of[N];
+};
+
+// Count, mean and sum of squared deviations; merged as Chan, Golub & LeVeque 1979 do, which keeps small deviations of
+// large means.
+struct Moments {
+  float count, mean, squares;
+};
+
+__device__ inline Moments merged(const Moments& a, const Moments& b) {
+  const float count = a.count + b.count;
+  if (count == 0) return a;
+  const float apart = b.mean - a.mean, share = b.count / count;
+  return {count, a.mean + apart * share, a.squares + b.squares + apart * apart * a.count * share};
+}
+
+struct NormSizes {
+  int64_t batch, pixels, channels, groups;
+  __host__ __device__ int64_t chunks() const { return (pixels + kPixelsOfMoments - 1) / kPixelsOfMoments; }
+};
+
+// x: [batch, pixels, channels] → moments [batch, channels, chunks]. A thread has N channels of one chunk.
+template <typename T, int N>
+__global__ void channel_moments(NormSizes s, const T* x, Moments* moments) {
+  const int64_t columns = s.channels / N, chunks = s.chunks();
+  const int64_t thread = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (thread >= s.batch * chunks * columns) return;
+  const int64_t column = thread % columns, chunk = thread / columns % chunks, picture = thread / columns / chunks;
+  const int64_t first = chunk * kPixelsOfMoments, left = s.pixels - first;
+  const int64_t count = left < kPixelsOfMoments ? left : kPixelsOfMoments;
+  const auto* from = reinterpret_cast<const Lanes<T, N>*>(x) + (picture * s.pixels + first) * columns + column;
+
+  float shift[N], sum[N], squares[N];  // of what is beyond the first pixel's values
+  for (int n = 0; n < N; ++n) shift[n] = static_cast<float>(from->of[n]), sum[n] = squares[n] = 0;
+  for (int64_t pixel = 0; pixel < count; ++pixel) {
+    const Lanes<T, N> values = from[pixel * columns];
+    for (int n = 0; n < N; ++n) {
+      const float beyond = static_cast<float>(values.of[n]) - shift[n];
+      sum[n] += beyond;
+      squares[n] += beyond * beyond;
+    }
+  }
+  const auto total = static_cast<float>(count);
+  for (int n = 0; n < N; ++n)
+    moments[(picture * s.channels + column * N + n) * chunks + chunk] = {total, shift[n] + sum[n] / total,
+                                                                         squares[n] - sum[n] * sum[n] / total};
+}
+
+// moments [batch, channels, chunks] → norms [batch, groups, 2]: mean and 1 / deviation. A block has one group.
+__global__ void merge_moments(NormSizes s, float eps, const Moments* moments, float* norms) {
+  __shared__ Moments parts[kMergeThreads];
+  const int64_t count = s.channels / s.groups * s.chunks();
+  const Moments* of_group = moments + int64_t{blockIdx.x} * count;
+  Moments own = {0, 0, 0};
+  for (int64_t i = threadIdx.x; i < count; i += kMergeThreads) own = merged(own, of_group[i]);
+  parts[threadIdx.x] = own;
+  __syncthreads();
+  for (int half = kMergeThreads / 2; half > 0; half /= 2) {
+    if (static_cast<int>(threadIdx.x) < half)
+      parts[threadIdx.x] = merged(parts[threadIdx.x], parts[threadIdx.x + half]);
+    __syncthreads();
+  }
+  if (threadIdx.x != 0) return;
+  norms[2 * int64_t{blockIdx.x}] = parts[0].mean;
+  norms[2 * int64_t{blockIdx.x} + 1] = 1 / sqrtf(parts[0].squares / parts[0].count + eps);
+}
+
+template <typename T, int N>
+__global__ void normalize(NormSizes s, bool silu, const T* x, const T* weight, const T* bias, const float* norms,
+                          T* y) {
+  const int64_t columns = s.channels / N, width = s.channels / s.groups;
+  const int64_t thread = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (thread >= s.batch * s.pixels * columns) return;
+  const int64_t first = thread % columns * N, picture = thread / columns / s.pixels;
+  const float* norm = norms + 2 * (picture * s.groups + first / width);  // N channels are of one group
+  const Lanes<T, N> from = reinterpret_cast<const Lanes<T, N>*>(x)[thread];
+  Lanes<T, N> to;
+  for (int n = 0; n < N; ++n) {
+    const float value = (static_cast<float>(from.of[n]) - norm[0]) * norm[1] * static_cast<float>(weight[first + n]) +
+                        static_cast<float>(bias[first + n]);
+    to.of[n] = static_cast<T>(silu ? value / (1 + expf(-value)) : value);
+  }
+  reinterpret_cast<Lanes<T, N>*>(y)[thread] = to;
+}
+
+template <typename T, int N>
+__global__ void geglu(int64_t rows, int64_t width, const T* x, T* y) {
+  constexpr float kHalfRoot = 0.70710678118654752f;  // √½
+  const int64_t columns = width / N;
+  const int64_t thread = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (thread >= rows * columns) return;
+  const auto* row = reinterpret_cast<const Lanes<T, N>*>(x) + thread / columns * 2 * columns;
+  const Lanes<T, N> values = row[thread % columns], gates = row[columns + thread % columns];
+  Lanes<T, N> to;
+  for (int n = 0; n < N; ++n) {
+    const auto gate = static_cast<float>(gates.of[n]);
+    to.of[n] = static_cast<T>(static_cast<float>(values.of[n]) * gate * 0.5f * (1 + erff(gate * kHalfRoot)));
+  }
+  reinterpret_cast<Lanes<T, N>*>(y)[thread] = to;
+}
+
+}  // namespace easel::cuda
