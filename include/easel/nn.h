@@ -39,7 +39,7 @@ struct Added {
   Tensor residual;  // [B, out, H, W]
 };
 
-// weight [out, in, kernel, kernel], bias [out]; square kernel.
+// weight [out, in, kernel, kernel], bias [out], of zeros where the file has none; square kernel.
 struct Conv2d {
   // Of the weight: as it is, in oneDNN's layout (of a 1x1 one as a linear's), transformed.
   enum class Form { kPlain, kPacked, kLinear, kWinograd };
@@ -49,6 +49,7 @@ struct Conv2d {
   int64_t out, stride, padding;
   struct Shape2d {
     int64_t in, out, kernel = 3, stride = 1, padding = 1;
+    Bias has_bias = Bias::kYes;
   };
   Conv2d(const Weights& w, const Shape2d& shape);
   Tensor operator()(const Tensor& x, const Added& added = {}) const;

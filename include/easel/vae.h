@@ -1,10 +1,18 @@
 // vae: the autoencoder between pictures and latents (diffusers' AutoencoderKL; Rombach et al. 2022, arXiv 2112.10752,
-// §3.1). B: batch, H × W: picture size, F: the factor between picture and latent sides, L: latent channels.
+// §3.1), or a small one distilled from it (diffusers' AutoencoderTiny; TAESD). B: batch, H × W: picture size, F: the
+// factor between picture and latent sides, L: latent channels.
 #pragma once
 
 #include "easel/nn.h"
 
 namespace easel {
+
+// What AutoencoderTiny has in place of AutoencoderKL's blocks, coarsest level of the decoder first.
+struct TinyVaeSpec {
+  int64_t encoder_channels = 64, decoder_channels = 64;  // one width for all levels
+  std::vector<int64_t> num_encoder_blocks = {1, 3, 3, 3}, num_decoder_blocks = {3, 3, 3, 1};
+  bool has_encoder = true;  // the decoder may come in a file by itself
+};
 
 // vae/config.json. block_out_channels[0] is the finest level; F = 2^(levels − 1).
 struct VaeSpec {
@@ -20,20 +28,26 @@ struct VaeSpec {
   // SD1.5's for SDXL.
   double scaling_factor = 0.18215;
   double shift_factor = 0.0;
+  std::optional<TinyVaeSpec> tiny;  // of AutoencoderTiny, whose latents come without a posterior
 
+  bool has_encoder() const { return !tiny || tiny->has_encoder; }
   int64_t factor() const { return int64_t{1} << (block_out_channels.size() - 1); }
 
   // Throws Error(kFile) with every fault.
   static VaeSpec from_json(const json& config, const std::string& where);
 };
 
-struct VaeEncoderNetwork;
-struct VaeDecoderNetwork;
+// The config.json of an AutoencoderTiny with these tensors, named as diffusers does; nullopt for those of another
+// network, and without a decoder.
+std::optional<json> tiny_vae_config(const WeightSource& tensors);
+
+class VaeEncoderNetwork;
+class VaeDecoderNetwork;
 
 inline constexpr int64_t kStripBytes = int64_t{16} << 20;
 inline constexpr int64_t kTile = 64;
 
-// Latents → pictures. Binds `decoder.*` and `post_quant_conv.*`. Immutable once built.
+// Latents → pictures. Binds `decoder.*` and, of AutoencoderKL, `post_quant_conv.*`. Immutable once built.
 class VaeDecoder {
  public:
   VaeDecoder(const Weights& w, const VaeSpec& spec);
@@ -53,12 +67,13 @@ class VaeDecoder {
   std::unique_ptr<VaeDecoderNetwork> network_;
 };
 
-// The posterior q(z | picture) = N(mean, std²), in unscaled latent units: [B, L, H/F, W/F] each.
+// The posterior q(z | picture) = N(mean, std²), in unscaled latent units: [B, L, H/F, W/F] each. Of AutoencoderTiny,
+// which knows one latent alone, std is undefined.
 struct LatentPosterior {
   Tensor mean, std;
 };
 
-// Pictures → latents. Binds `encoder.*` and `quant_conv.*`. Immutable once built.
+// Pictures → latents. Binds `encoder.*` and, of AutoencoderKL, `quant_conv.*`. Immutable once built.
 class VaeEncoder {
  public:
   VaeEncoder(const Weights& w, const VaeSpec& spec);
@@ -68,7 +83,7 @@ class VaeEncoder {
   LatentPosterior operator()(const Tensor& picture) const;
   // As VaeDecoder's.
   LatentPosterior in_strips(const Tensor& picture, int64_t strip_bytes = kStripBytes) const;
-  // A latent as the U-Net knows it: (mean + std·noise − shift)·scale.
+  // A latent as the U-Net knows it: (mean + std·noise − shift)·scale. noise: undefined where std is.
   Tensor sample(const LatentPosterior& posterior, const Tensor& noise) const;
 
  private:

@@ -125,6 +125,7 @@ enum class Naming {
   kDiffusers,  // diffusers' and transformers' names
   kLdm,        // CompVis' latent-diffusion
   kOpenClip,   // OpenCLIP's text tower: q, k, v stacked in one tensor
+  kTaesd,      // the author's files of TAESD, encoder and decoder each by itself: an nn.Sequential's numbers
 };
 
 // One part of a model in a file.

@@ -79,7 +79,17 @@ const char* kind_name(FileKind kind, bool folder) {
 }
 
 const char* naming_name(Naming naming) {
-  return naming == Naming::kLdm ? "ldm" : naming == Naming::kOpenClip ? "openclip" : "diffusers";
+  switch (naming) {
+    case Naming::kLdm:
+      return "ldm";
+    case Naming::kOpenClip:
+      return "openclip";
+    case Naming::kTaesd:
+      return "taesd";
+    case Naming::kDiffusers:
+      break;
+  }
+  return "diffusers";
 }
 
 struct Size {

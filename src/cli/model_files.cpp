@@ -159,6 +159,15 @@ void mark_scheduler(ModelFiles& model) {
   if (id.zero_snr) scheduler->second["rescale_betas_zero_snr"] = true;
 }
 
+// A small VAE's config follows from its tensors; of its encoder alone there is none.
+void read_tiny_vae_config(ModelFiles& model) {
+  const FilePart* part = model.identity.kind == FileKind::kVae ? model.identity.part("vae") : nullptr;
+  if (part == nullptr || part->naming == Naming::kLdm) return;
+  const auto config = tiny_vae_config(*as_diffusers(model.file, *part, {}));
+  if (config) model.configs["vae"] = *config;
+  if (!config && part->naming == Naming::kTaesd) model.configs.erase("vae");
+}
+
 void read_file_configs(ModelFiles& model) {
   if (const auto embedded = embedded_configs(*model.file)) {
     for (const auto& [name, config] : embedded->items()) model.configs[name] = config;
@@ -170,6 +179,7 @@ void read_file_configs(ModelFiles& model) {
     mark_scheduler(model);
   } else if (!id.parts.empty() && !id.part("unet")) {
     read_published_configs(model, spec_of_lone_part(model, id.parts.front()));
+    read_tiny_vae_config(model);
   }
 }
 
@@ -236,7 +246,7 @@ void build(const ModelPart& part, const Weights& w) {
   } else if (part.name == "vae") {
     const VaeSpec spec = VaeSpec::from_json(part.config, where);
     VaeDecoder(w, spec);
-    VaeEncoder(w, spec);
+    if (part.stored.naming != Naming::kTaesd) VaeEncoder(w, spec);
   } else if (part.name == "controlnet") {
     ControlNet(w, ControlNetSpec::from_json(part.config, where));
   } else {

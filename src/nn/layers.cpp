@@ -83,7 +83,8 @@ std::pair<Conv2d::Form, Tensor> packed_form(const Conv2d& conv, const Tensor& we
 
 Conv2d::Conv2d(const Weights& w, const Shape2d& s)
     : weight(w.get("weight", {s.out, s.in, s.kernel, s.kernel}, changes)),
-      bias(w.get("bias", {s.out})),
+      bias(s.has_bias == Bias::kYes ? w.get("bias", {s.out})
+                                    : at::zeros({s.out}, at::TensorOptions(w.dtype()).device(w.device()))),
       out(s.out),
       stride(s.stride),
       padding(s.padding) {

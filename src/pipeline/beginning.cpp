@@ -59,15 +59,16 @@ class Encoding {
   Encoding(StageSet& nets, RandomStream& stream, bool strips, Timings& time)
       : nets_(nets), stream_(stream), strips_(strips), time_(time) {}
 
-  // A sample of the posterior, [1, L, h, w] float32 as the U-Net knows it.
+  // A sample of the posterior, [1, L, h, w] float32 as the U-Net knows it. Nothing is drawn where there is none.
   Tensor operator()(const Tensor& pixels) {
     check_interrupted();
     const VaeEncoder& encoder = nets_.vae_encoder(&time_.load);
     const double start = now_seconds();
     const Tensor in = pixels.to(nets_.precision().device).to(nets_.precision().vae);
     const LatentPosterior q = strips_ ? encoder.in_strips(in) : encoder(in);
-    const LatentPosterior precise{q.mean.to(at::kFloat), q.std.to(at::kFloat)};
-    const Tensor latent = encoder.sample(precise, stream_.randn(q.mean.sizes()));
+    const bool is_drawn = q.std.defined();
+    const LatentPosterior precise{q.mean.to(at::kFloat), is_drawn ? q.std.to(at::kFloat) : Tensor()};
+    const Tensor latent = encoder.sample(precise, is_drawn ? stream_.randn(q.mean.sizes()) : Tensor());
     time_.encode += now_seconds() - start;
     return latent;
   }
@@ -111,7 +112,8 @@ Beginning begin_with_picture(const PictureInput& input, StageSet& nets, const Sa
     begin.beside = at::cat({small, encode(pixels * (mask < 0.5))}, 1);
   } else {
     begin.kept = KeptPart{small, latent, noise};
-    stream.randn(shape);  // diffusers encodes the masked picture for these U-Nets too, and does not use it
+    // diffusers encodes the masked picture for these U-Nets too, and does not use it.
+    if (!c.vae.tiny) stream.randn(shape);
   }
   return begin;
 }

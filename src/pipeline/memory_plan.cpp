@@ -37,7 +37,11 @@ int64_t decoder_activations(const VaeSpec& s, int64_t pixels) {
   return channels[std::min<std::size_t>(1, channels.size() - 1)] * pixels * 5 / 2;
 }
 
-int64_t encoder_activations(const VaeSpec& s, int64_t pixels) { return s.block_out_channels.front() * pixels * 15 / 4; }
+int64_t encoder_activations(const VaeSpec& s, int64_t pixels) {
+  // A block's input, and what two of its convolutions read and write.
+  if (s.tiny) return s.tiny->encoder_channels * pixels * 5 / 2;
+  return s.block_out_channels.front() * pixels * 15 / 4;
+}
 
 // In strips: the finest level's activation as it is stored, and the strips (measured: 7 to 11 of them).
 int64_t activations_in_strips(const VaeSpec& s, int64_t pixels, int64_t size) {

@@ -29,6 +29,46 @@ std::optional<Config> config_of_file(const OtherVae& vae) {
   return std::nullopt;
 }
 
+// "taesd_encoder.pth" of "taesd_decoder.pth"; empty where the name says nothing, or there is no such file.
+fs::path encoder_beside(const fs::path& decoder) {
+  constexpr std::string_view kDecoder = "decoder";
+  std::string name = decoder.filename().string();
+  const std::size_t at = name.rfind(kDecoder);
+  if (at == std::string::npos) return {};
+  name.replace(at, kDecoder.size(), "encoder");
+  const fs::path encoder = decoder.parent_path() / name;
+  std::error_code error;
+  return fs::exists(encoder, error) ? encoder : fs::path();
+}
+
+// TAESD's author publishes decoder and encoder in two files, of which drawing needs the decoder.
+void join_author_files(OtherVae& vae) {
+  SourcePtr tensors = as_diffusers(vae.file, vae.part, {});
+  if (!tensors->info("decoder.layers.0.weight"))
+    throw Error(ErrorKind::kFile, vae.path.string() + ": this is TAESD's encoder alone",
+                "--vae takes the decoder's file, and reads the encoder's beside it where a picture is begun with");
+  const fs::path beside = encoder_beside(vae.path);
+  if (!beside.empty()) {
+    const SourcePtr file = open_weights_file(beside);
+    const SourcePtr encoder = as_diffusers(file, {"vae", "", Naming::kTaesd}, {});
+    if (!encoder->info("encoder.layers.0.weight"))
+      throw Error(ErrorKind::kFile, beside.string() + ": expected TAESD's encoder, it is " + identify(*file).title,
+                  "it was looked for beside " + vae.path.string());
+    tensors = joined({tensors, encoder});
+    log::verbose("the VAE's encoder: " + beside.string());
+  }
+  vae.file = std::move(tensors);
+  vae.part = {"vae", "", Naming::kDiffusers};
+}
+
+// The config that the tensors of an AutoencoderTiny tell; nullopt for another VAE's.
+std::optional<Config> config_of_tensors(const OtherVae& vae) {
+  if (vae.part.naming == Naming::kLdm) return std::nullopt;
+  auto config = tiny_vae_config(*as_diffusers(vae.file, vae.part, {}));
+  if (!config) return std::nullopt;
+  return Config{std::move(*config), vae.path.string()};
+}
+
 OtherVae open_file(const fs::path& path, Config& config) {
   OtherVae vae;
   vae.path = path;
@@ -37,7 +77,11 @@ OtherVae open_file(const fs::path& path, Config& config) {
   const FilePart* part = id.part("vae");
   if (part == nullptr) throw Error(ErrorKind::kFile, path.string() + ": there is no VAE in it: " + id.title);
   vae.part = *part;
-  if (auto own = config_of_file(vae)) config = std::move(*own);
+  const bool by_author = part->naming == Naming::kTaesd;
+  if (by_author) join_author_files(vae);
+  auto own = by_author ? std::nullopt : config_of_file(vae);
+  if (!own) own = config_of_tensors(vae);
+  if (own) config = std::move(*own);
   return vae;
 }
 
@@ -52,6 +96,8 @@ void use_vae(Checkpoint& c, const fs::path& path) {
   const int64_t factor = c.vae.factor();
   c.vae = VaeSpec::from_json(config.content, config.where);
   c.vae_config = std::move(config.content);
+  if (c.vae.tiny && vae.file)
+    c.vae.tiny->has_encoder = as_diffusers(vae.file, vae.part, {})->info("encoder.layers.0.weight").has_value();
   if (c.vae.factor() != factor)
     throw Error(ErrorKind::kFile, path.string() + ": its pictures are " + std::to_string(c.vae.factor()) +
                                       " times as wide as latents, the model's own VAE's " + std::to_string(factor));

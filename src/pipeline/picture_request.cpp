@@ -162,6 +162,18 @@ void refuse_model(const Request& given, const Checkpoint& c, Faults& faults) {
     faults.add(takes + "an inpainting model, which draws into a picture: --init-img with --mask or --outpaint");
 }
 
+// TAESD's decoder by itself gives pictures, and takes none.
+void refuse_without_encoder(const Request& r, const Checkpoint& c, Faults& faults) {
+  const bool hires = r.hires && r.hires_upscaler.value_or("lanczos") != "latent";
+  if (c.vae.has_encoder() || (!r.init_img && !hires)) return;
+  const std::string file = c.other_vae->path.string();
+  faults.add(
+      std::string(r.init_img ? "--init-img" : "--hires") + " needs the VAE's encoder, and " + file +
+      " is the decoder alone: put the encoder's file beside it, named alike with \"encoder\" in place of "
+      "\"decoder\", or give --vae the folder that holds both (config.json, diffusion_pytorch_model.safetensors)" +
+      (r.init_img ? "" : "; --hires-upscaler latent needs none"));
+}
+
 }  // namespace
 
 void find_idle_picture_fields(const Request& r, IdleFields& idle) {
@@ -205,6 +217,7 @@ void refuse_pictures(const Request& r, const Checkpoint& c, Faults& faults) {
     faults.add("--vae-tiling and --vae-tiling-fast exclude each other");
   refuse_step_cache(r, c.unet, faults);
   refuse_model(r, c, faults);
+  refuse_without_encoder(r, c, faults);
   if (c.refiner) refuse_model(r, *c.refiner, faults);
 }
 

@@ -41,7 +41,7 @@ void build(const Checkpoint& c, Part part, const Weights& w, bool with_vae_encod
       break;
     case Part::kVae:
       VaeDecoder(w, c.vae);
-      if (with_vae_encoder) VaeEncoder(w, c.vae);
+      if (with_vae_encoder && c.vae.has_encoder()) VaeEncoder(w, c.vae);
       break;
   }
 }

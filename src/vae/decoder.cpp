@@ -1,8 +1,11 @@
 #include <utility>
 
+#include "vae/networks.h"
 #include "vae/rows.h"
 
 namespace easel {
+
+namespace {
 
 // UpDecoderBlock2D.
 struct VaeUpBlock {
@@ -21,7 +24,8 @@ struct VaeUpBlock {
   }
 };
 
-struct VaeDecoderNetwork {
+// AutoencoderKL's.
+struct KlDecoder : VaeDecoderNetwork {
   std::optional<Conv2d> post_quant_conv;
   Conv2d conv_in;
   VaeMidBlock mid_block;
@@ -29,7 +33,7 @@ struct VaeDecoderNetwork {
   GroupNorm conv_norm_out;
   Conv2d conv_out;
 
-  VaeDecoderNetwork(const Weights& root, const VaeSpec& s)
+  KlDecoder(const Weights& root, const VaeSpec& s)
       : conv_in(root / "decoder" / "conv_in", {.in = s.latent_channels, .out = s.block_out_channels.back()}),
         mid_block(root / "decoder" / "mid_block", s, s.block_out_channels.back()),
         conv_norm_out(root / "decoder" / "conv_norm_out", s.block_out_channels.front(), s.norm_num_groups, kVaeNormEps),
@@ -45,19 +49,19 @@ struct VaeDecoderNetwork {
     }
   }
 
-  Tensor operator()(Tensor x) const {
-    x = x.contiguous(at::MemoryFormat::ChannelsLast);
+  Tensor operator()(const Tensor& latent) const override {
+    Tensor x = latent.contiguous(at::MemoryFormat::ChannelsLast);
     if (post_quant_conv) x = (*post_quant_conv)(x);
     x = mid_block(conv_in(x));
     for (const VaeUpBlock& block : up_blocks) x = block(std::move(x));
     return conv_out(conv_norm_out.silu(x));
   }
 
-  Tensor in_strips(Tensor x, int64_t strip_bytes) const;
+  Tensor in_strips(const Tensor& latent, int64_t strip_bytes) const override;
 };
 
-Tensor VaeDecoderNetwork::in_strips(Tensor x, int64_t strip_bytes) const {
-  x = x.contiguous(at::MemoryFormat::ChannelsLast);
+Tensor KlDecoder::in_strips(const Tensor& latent, int64_t strip_bytes) const {
+  Tensor x = latent.contiguous(at::MemoryFormat::ChannelsLast);
   if (post_quant_conv) x = (*post_quant_conv)(x);
   int64_t width = x.size(3);
   x = mid_block(conv_in(x));
@@ -71,14 +75,20 @@ Tensor VaeDecoderNetwork::in_strips(Tensor x, int64_t strip_bytes) const {
     for (const ResnetBlock& layer : block.resnets) rows = stored(resnet(layer, rows, strip, middle), strip);
     channels = block.resnets.back().conv2.out;
     if (!block.upsampler) continue;
-    rows = upsampled(*block.upsampler, rows);
+    rows = upsampled(block.upsampler->conv, rows);
     width *= 2;
   }
   return gathered(convolved(conv_out, norm_silu(conv_norm_out, rows, strip)), strip);
 }
 
-VaeDecoder::VaeDecoder(const Weights& w, const VaeSpec& spec)
-    : spec_(spec), network_(std::make_unique<VaeDecoderNetwork>(w, spec)) {}
+std::unique_ptr<VaeDecoderNetwork> network_of(const Weights& w, const VaeSpec& spec) {
+  if (spec.tiny) return tiny_decoder(w, spec);
+  return std::make_unique<KlDecoder>(w, spec);
+}
+
+}  // namespace
+
+VaeDecoder::VaeDecoder(const Weights& w, const VaeSpec& spec) : spec_(spec), network_(network_of(w, spec)) {}
 VaeDecoder::~VaeDecoder() = default;
 VaeDecoder::VaeDecoder(VaeDecoder&&) noexcept = default;
 

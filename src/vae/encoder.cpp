@@ -1,6 +1,15 @@
+#include "vae/networks.h"
 #include "vae/rows.h"
 
 namespace easel {
+
+namespace {
+
+LatentPosterior posterior_of(const Tensor& moments) {
+  const std::vector<Tensor> halves = moments.chunk(2, 1);
+  // diffusers' DiagonalGaussianDistribution clamps the log variance to the same range.
+  return {halves[0], at::exp(0.5 * halves[1].clamp(-30.0, 20.0))};
+}
 
 // DownEncoderBlock2D.
 struct VaeDownBlock {
@@ -19,7 +28,8 @@ struct VaeDownBlock {
   }
 };
 
-struct VaeEncoderNetwork {
+// AutoencoderKL's.
+struct KlEncoder : VaeEncoderNetwork {
   Conv2d conv_in;
   std::vector<VaeDownBlock> down_blocks;
   VaeMidBlock mid_block;
@@ -27,7 +37,7 @@ struct VaeEncoderNetwork {
   Conv2d conv_out;  // mean and log variance
   std::optional<Conv2d> quant_conv;
 
-  VaeEncoderNetwork(const Weights& root, const VaeSpec& s)
+  KlEncoder(const Weights& root, const VaeSpec& s)
       : conv_in(root / "encoder" / "conv_in", {.in = s.in_channels, .out = s.block_out_channels.front()}),
         mid_block(root / "encoder" / "mid_block", s, s.block_out_channels.back()),
         conv_norm_out(root / "encoder" / "conv_norm_out", s.block_out_channels.back(), s.norm_num_groups, kVaeNormEps),
@@ -43,14 +53,14 @@ struct VaeEncoderNetwork {
     }
   }
 
-  Tensor operator()(Tensor x) const {
-    x = conv_in(x.contiguous(at::MemoryFormat::ChannelsLast));
+  LatentPosterior operator()(const Tensor& picture) const override {
+    Tensor x = conv_in(picture.contiguous(at::MemoryFormat::ChannelsLast));
     for (const VaeDownBlock& block : down_blocks) x = block(std::move(x));
     x = conv_out(conv_norm_out.silu(mid_block(x)));
-    return quant_conv ? (*quant_conv)(x) : x;
+    return posterior_of(quant_conv ? (*quant_conv)(x) : x);
   }
 
-  Tensor in_strips(const Tensor& picture, int64_t strip_bytes) const {
+  LatentPosterior in_strips(const Tensor& picture, int64_t strip_bytes) const override {
     const Tensor x = picture.contiguous(at::MemoryFormat::ChannelsLast);
     Rows rows = convolved(conv_in, whole(x));
     int64_t width = x.size(3), strip = 0;
@@ -63,11 +73,14 @@ struct VaeEncoderNetwork {
       width /= 2;
     }
     const Tensor moments = conv_out(conv_norm_out.silu(mid_block(gathered(rows, strip))));
-    return quant_conv ? (*quant_conv)(moments) : moments;
+    return posterior_of(quant_conv ? (*quant_conv)(moments) : moments);
   }
 };
 
-namespace {
+std::unique_ptr<VaeEncoderNetwork> network_of(const Weights& w, const VaeSpec& spec) {
+  if (spec.tiny) return tiny_encoder(w, spec);
+  return std::make_unique<KlEncoder>(w, spec);
+}
 
 void check(const Tensor& picture, const VaeSpec& spec) {
   TORCH_CHECK(picture.dim() == 4 && picture.size(1) == spec.in_channels && picture.size(2) % spec.factor() == 0 &&
@@ -75,31 +88,25 @@ void check(const Tensor& picture, const VaeSpec& spec) {
               "VAE picture ", picture.sizes());
 }
 
-LatentPosterior posterior_of(const Tensor& moments) {
-  const std::vector<Tensor> halves = moments.chunk(2, 1);
-  // diffusers' DiagonalGaussianDistribution clamps the log variance to the same range.
-  return {halves[0], at::exp(0.5 * halves[1].clamp(-30.0, 20.0))};
-}
-
 }  // namespace
 
-VaeEncoder::VaeEncoder(const Weights& w, const VaeSpec& spec)
-    : spec_(spec), network_(std::make_unique<VaeEncoderNetwork>(w, spec)) {}
+VaeEncoder::VaeEncoder(const Weights& w, const VaeSpec& spec) : spec_(spec), network_(network_of(w, spec)) {}
 VaeEncoder::~VaeEncoder() = default;
 VaeEncoder::VaeEncoder(VaeEncoder&&) noexcept = default;
 
 LatentPosterior VaeEncoder::operator()(const Tensor& picture) const {
   check(picture, spec_);
-  return posterior_of((*network_)(picture));
+  return (*network_)(picture);
 }
 
 LatentPosterior VaeEncoder::in_strips(const Tensor& picture, int64_t strip_bytes) const {
   check(picture, spec_);
-  return posterior_of(network_->in_strips(picture, strip_bytes));
+  return network_->in_strips(picture, strip_bytes);
 }
 
 Tensor VaeEncoder::sample(const LatentPosterior& posterior, const Tensor& noise) const {
-  const Tensor latent = posterior.mean + posterior.std * noise.to(posterior.mean.options());
+  const Tensor& mean = posterior.mean;
+  const Tensor latent = posterior.std.defined() ? mean + posterior.std * noise.to(mean.options()) : mean;
   return (latent - spec_.shift_factor) * spec_.scaling_factor;
 }
 

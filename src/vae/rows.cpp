@@ -86,10 +86,10 @@ class Convolved : public Layer {
 
 class Upsampled : public Layer {
  public:
-  Upsampled(const Upsample& upsample, Rows x) : Layer(std::move(x)), upsample_(upsample) {}
+  Upsampled(const Conv2d& conv, Rows x) : Layer(std::move(x)), conv_(conv) {}
   int64_t height() const override { return 2 * x_->height(); }
   Tensor rows(int64_t top, int64_t bottom) const override {
-    return convolve(upsample_.conv, top, bottom, height(), [&](int64_t from, int64_t to) {
+    return convolve(conv_, top, bottom, height(), [&](int64_t from, int64_t to) {
       const Tensor x = x_->rows(from / 2, (to + 1) / 2);
       return at::upsample_nearest2d(x, {2 * x.size(2), 2 * x.size(3)}).narrow(2, from % 2, to - from);
     });
@@ -97,7 +97,7 @@ class Upsampled : public Layer {
   void drop_above(int64_t row) override { x_->drop_above((row - 1) / 2); }
 
  private:
-  const Upsample& upsample_;
+  const Conv2d& conv_;
 };
 
 class Downsampled : public Layer {
@@ -113,6 +113,38 @@ class Downsampled : public Layer {
 
  private:
   const Conv2d& conv_;
+};
+
+class Halved : public Layer {
+ public:
+  Halved(const Conv2d& conv, Rows x) : Layer(std::move(x)), conv_(conv) {}
+  int64_t height() const override { return x_->height() / 2; }
+  Tensor rows(int64_t top, int64_t bottom) const override {
+    // Row i sees the rows 2i − 1, 2i, 2i + 1. The row above `top` is computed, too, so that the zeros above it fall on
+    // nothing that is wanted.
+    const int64_t from = std::max<int64_t>(top - 1, 0);
+    return conv_(x_->rows(2 * from, 2 * bottom)).narrow(2, top - from, bottom - top);
+  }
+  void drop_above(int64_t row) override { x_->drop_above(2 * (row - 1)); }
+
+ private:
+  const Conv2d& conv_;
+};
+
+class Local : public Layer {
+ public:
+  Local(std::function<Tensor(const Tensor&)> layers, Rows x, int64_t reach)
+      : Layer(std::move(x)), layers_(std::move(layers)), reach_(reach) {}
+  Tensor rows(int64_t top, int64_t bottom) const override {
+    // Inside the picture, zeros that the layers pad with change the `reach` outermost rows alone.
+    const int64_t from = std::max<int64_t>(top - reach_, 0), to = std::min(bottom + reach_, height());
+    return layers_(x_->rows(from, to)).narrow(2, top - from, bottom - top);
+  }
+  void drop_above(int64_t row) override { x_->drop_above(row - reach_); }
+
+ private:
+  std::function<Tensor(const Tensor&)> layers_;
+  const int64_t reach_;
 };
 
 // ---- GroupNorm over the whole picture -----------------------------------------------------------------------------
@@ -256,9 +288,13 @@ Rows kept(const Rows& x, int64_t strip, bool drop_input) {
 Rows whole(const Tensor& x) { return std::make_shared<StoredRows>(x); }
 
 Rows convolved(const Conv2d& conv, Rows x) { return std::make_shared<Convolved>(conv, std::move(x)); }
-Rows upsampled(const Upsample& upsample, Rows x) { return std::make_shared<Upsampled>(upsample, std::move(x)); }
+Rows upsampled(const Conv2d& conv, Rows x) { return std::make_shared<Upsampled>(conv, std::move(x)); }
 Rows downsampled(const Downsample& downsample, Rows x) {
   return std::make_shared<Downsampled>(downsample, std::move(x));
+}
+Rows halved(const Conv2d& conv, Rows x) { return std::make_shared<Halved>(conv, std::move(x)); }
+Rows local(std::function<Tensor(const Tensor&)> layers, Rows x, int64_t reach) {
+  return std::make_shared<Local>(std::move(layers), std::move(x), reach);
 }
 
 Rows stored(const Rows& x, int64_t strip) { return kept(x, strip, /*drop_input=*/true); }

@@ -5,6 +5,8 @@
 // pass of their own, strip by strip. The result is that of the plain network up to rounding.
 #pragma once
 
+#include <functional>
+
 #include "vae/blocks.h"
 
 namespace easel {
@@ -23,8 +25,12 @@ using Rows = std::shared_ptr<RowSource>;
 
 Rows whole(const Tensor& x);
 Rows convolved(const Conv2d& conv, Rows x);  // 3x3, stride 1, padding 1
-Rows upsampled(const Upsample& upsample, Rows x);
+Rows upsampled(const Conv2d& conv, Rows x);  // to twice the size by nearest neighbour, then as convolved()
 Rows downsampled(const Downsample& downsample, Rows x);
+Rows halved(const Conv2d& conv, Rows x);  // 3x3, stride 2, padding 1
+
+// Convolutions that keep the size and pad with zeros at each of them: a row sees `reach` rows on either side.
+Rows local(std::function<Tensor(const Tensor&)> layers, Rows x, int64_t reach);
 
 // Computed and kept, `strip` rows at a time; what it was computed from is dropped on the way.
 Rows stored(const Rows& x, int64_t strip);

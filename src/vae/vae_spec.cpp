@@ -1,8 +1,9 @@
-#include "easel/vae.h"
+#include "vae/tiny_spec.h"
 
 namespace easel {
 
 VaeSpec VaeSpec::from_json(const json& file, const std::string& where) {
+  if (is_tiny_vae(file)) return tiny_spec_from_json(file, where);
   ConfigReader config(file, where);
   VaeSpec spec;
   spec.in_channels = config.integer("in_channels", 3);

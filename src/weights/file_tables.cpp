@@ -57,6 +57,9 @@ const std::vector<PartRow>& part_table() {
       {{"vae", "first_stage_model.", kLdm}, "decoder.conv_in.weight", ""},
       {{"vae", "", kLdm}, "decoder.mid.block_1.conv1.weight", ""},
       {{"vae", "", kDiffusers}, "decoder.mid_block.resnets.0.conv1.weight", ""},
+      {{"vae", "", kDiffusers}, "decoder.layers.0.weight", ""},  // AutoencoderTiny, and its author's two files
+      {{"vae", "", kTaesd}, "3.conv.0.weight", ""},
+      {{"vae", "", kTaesd}, "1.conv.0.weight", ""},
       {{"text_encoder", "cond_stage_model.transformer.", kDiffusers}, "text_model." + kToken, "sd1"},
       {{"text_encoder", "cond_stage_model.transformer.", kDiffusers}, kToken, "sd1"},
       {{"text_encoder", "cond_stage_model.model.", kOpenClip}, "ln_final.weight", "sd2"},

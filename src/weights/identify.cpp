@@ -148,8 +148,20 @@ void identify_text_encoder(FileIdentity& id, const Names& names) {
                              : "text encoder";
 }
 
+// AutoencoderTiny, or TAESD by its author, whose decoder begins with a clamp that has no tensors.
+void identify_tiny_vae(FileIdentity& id, const Names& names) {
+  const bool by_author = id.parts.front().naming == Naming::kTaesd, is_encoder = by_author && names.has("0.weight");
+  const int64_t channels = is_encoder ? 0 : names.size(by_author ? "1.weight" : "decoder.layers.0.weight", 1);
+  id.title = "small VAE (TAESD)";
+  if (channels != 4 && channels != 0) id.title += " of " + std::to_string(channels) + " latent channels";
+  if (by_author) id.title += is_encoder ? ", encoder alone" : ", decoder alone";
+}
+
 void identify_vae(FileIdentity& id, const Names& names) {
-  const int64_t channels = names.size(id.parts.front().prefix + "decoder.conv_in.weight", 1);
+  const FilePart& part = id.parts.front();
+  if (part.naming == Naming::kTaesd || (part.prefix.empty() && names.has("decoder.layers.0.weight")))
+    return identify_tiny_vae(id, names);
+  const int64_t channels = names.size(part.prefix + "decoder.conv_in.weight", 1);
   id.title = "VAE";
   if (channels == 4 || channels == 0) return;
   id.title = "VAE of " + std::to_string(channels) + " latent channels";

@@ -99,9 +99,31 @@ std::string stored_name_of(const FilePart& part, const KeyMap& names, const std:
   return part.prefix + names.theirs(ours).value_or(ours);
 }
 
+// TAESD's author numbers the decoder's layers from the clamp on, which diffusers' DecoderTiny has outside of them. The
+// two files are told apart by their first convolution.
+SourcePtr as_tiny_vae(SourcePtr file) {
+  const bool is_encoder = file->info("0.weight").has_value();
+  const std::string begin = is_encoder ? "encoder.layers." : "decoder.layers.";
+  Recipes recipes;
+  std::map<std::string, std::string> stored_names;
+  for (const std::string& name : file->names()) {
+    const std::size_t dot = std::min(name.find('.'), name.size());
+    const bool is_number = dot > 0 && dot <= 4 && name.find_first_not_of("0123456789") == dot;
+    const int64_t number = is_number ? std::stoll(name.substr(0, dot)) - (is_encoder ? 0 : 1) : -1;
+    const std::string ours = number < 0 ? name : begin + std::to_string(number) + name.substr(dot);
+    recipes[ours] = {{name}};
+    stored_names[ours] = name;
+  }
+  return recast(std::move(file), std::move(recipes), [=](const std::string& ours) {
+    const auto found = stored_names.find(ours);
+    return found == stored_names.end() ? ours : found->second;
+  });
+}
+
 }  // namespace
 
 SourcePtr as_diffusers(SourcePtr file, const FilePart& part, const json& config) {
+  if (part.naming == Naming::kTaesd) return as_tiny_vae(std::move(file));
   Recipes recipes;
   if (part.naming == Naming::kDiffusers) {
     for (const std::string& name : file->names()) {
