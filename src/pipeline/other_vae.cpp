@@ -93,14 +93,20 @@ void use_vae(Checkpoint& c, const fs::path& path) {
     throw Error(ErrorKind::kFile, "no VAE at " + path.string(), "--vae takes a diffusers folder or a weights file");
   Config config = {c.vae_config, c.path.string()};  // of a file that says nothing
   OtherVae vae = fs::is_directory(path, error) ? open_folder(path, config) : open_file(path, config);
-  const int64_t factor = c.vae.factor();
+  const int64_t factor = c.vae.factor(), channels = c.vae.latent_channels;
   c.vae = VaeSpec::from_json(config.content, config.where);
   c.vae_config = std::move(config.content);
   if (c.vae.tiny && vae.file)
     c.vae.tiny->has_encoder = as_diffusers(vae.file, vae.part, {})->info("encoder.layers.0.weight").has_value();
+  Faults faults;
   if (c.vae.factor() != factor)
-    throw Error(ErrorKind::kFile, path.string() + ": its pictures are " + std::to_string(c.vae.factor()) +
-                                      " times as wide as latents, the model's own VAE's " + std::to_string(factor));
+    faults.add(path.string() + ": its pictures are " + std::to_string(c.vae.factor()) +
+               " times as wide as latents, the model's own VAE's " + std::to_string(factor));
+  // A U-Net of twice the latent's channels would pass for one that takes a picture beside the noise.
+  if (c.vae.latent_channels != channels)
+    faults.add(path.string() + ": its latents have " + std::to_string(c.vae.latent_channels) +
+               " channels, the model's own VAE's " + std::to_string(channels));
+  faults.raise_if_any(ErrorKind::kFile);
   log::verbose("VAE: " + path.string() + ", scaling factor " + plain(c.vae.scaling_factor));
   c.other_vae = std::move(vae);
   check_fit(c);

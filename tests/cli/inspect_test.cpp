@@ -2,6 +2,7 @@
 #include "cli/program.h"
 #include "easel/image.h"
 #include "pipeline/tiny_checkpoint.h"
+#include "support/taesd.h"
 
 namespace easel::testing {
 namespace {
@@ -129,6 +130,25 @@ TEST_F(Inspect, WhatIsMissingAndWhatIsTooMuch) {
   EXPECT_EQ(part.at("unexpected"), json{"decoder.nobody.weight"});
   expect_words(text("sd1"),
                {"vae: missing tensor decoder.conv_in.bias", "vae: unexpected tensor decoder.nobody.weight"});
+}
+
+// TAESD's files lack a config: its numbers are read off the tensors, of which none is missing or too much.
+TEST_F(Inspect, ASmallVae) {
+  write_safetensors(folder_ / "taesd", taesd_tensors(0));
+  for (const std::string network : {"decoder", "encoder"})
+    write_safetensors(folder_ / network, taesd_by_author(0, network));
+  for (const auto& [file, title] :
+       std::map<std::string, std::string>{{"taesd", "small VAE (TAESD)"},
+                                          {"decoder", "small VAE (TAESD), decoder alone"},
+                                          {"encoder", "small VAE (TAESD), encoder alone"}}) {
+    const json all = facts(file);
+    EXPECT_EQ(all.at("kind"), "vae");
+    EXPECT_EQ(all.at("title"), title);
+    const json& part = all.at("parts").at(0);
+    EXPECT_EQ(part.at("naming"), file == "taesd" ? "diffusers" : "taesd");
+    EXPECT_EQ(part.contains("not_checked"), file == "encoder") << part;
+    for (const char* fault : {"missing", "misfit", "unexpected"}) EXPECT_EQ(part.at(fault), json::array()) << part;
+  }
 }
 
 TEST_F(Inspect, APicturesSettings) {
