@@ -137,18 +137,6 @@ Tensor Weights::bound(const std::string& key, const Shape& shape, bool changed) 
   return device_.is_meta() ? stand_in : convert(key, stored.view(shape));
 }
 
-namespace {
-
-// To a CUDA device through page-locked memory: the driver copies from there while the next tensor is read. ATen keeps
-// that memory until the copy is done.
-Tensor on_device(const Tensor& tensor, at::Device device) {
-  if (!device.is_cuda()) return tensor.to(device);
-  const Tensor locked = at::empty_like(tensor, tensor.options().pinned_memory(true)).copy_(tensor);
-  return locked.to(device, /*non_blocking=*/true, /*copy=*/false);
-}
-
-}  // namespace
-
 Tensor Weights::convert(const std::string& key, const Tensor& stored) const {
   const bool is_half = stored.is_cpu() && stored.scalar_type() == at::kHalf && dtype_ == at::kBFloat16;
   const Tensor converted = is_half ? cpu::bfloat16_of_half(stored) : stored.to(dtype_);
@@ -160,7 +148,7 @@ Tensor Weights::convert(const std::string& key, const Tensor& stored) const {
                                    (overflow ? "has values beyond the range of " + dtype_name(dtype_)
                                              : std::string("holds values that are not finite (NaN or infinity)")));
   }
-  const Tensor bound = on_device(converted, device_);
+  const Tensor bound = converted.to(device_);
   if (!bound.is_alias_of(stored)) source_->drop_pages(key);
   return bound;
 }
