@@ -2,10 +2,9 @@
 #pragma once
 
 #include "easel/tensor.h"
+#include "nn/activation.h"
 
 namespace easel::cuda {
-
-enum class Activation { kNone, kSilu };
 
 // x: [B, C, H, W] channels-last, float32, float16 or bfloat16; weight and bias: [C] of the same dtype. Statistics are
 // float32. ATen's takes the contiguous layout alone, so that every norm is two copies more, and SiLU another pass.

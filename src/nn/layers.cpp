@@ -170,8 +170,13 @@ Tensor Conv2d::add_low_ranks(Tensor y, const Tensor& x) const {
 
 namespace {
 
-bool is_fast(const Tensor& x) { return kernels() == Kernels::kFast && cpu::can_group_norm(x); }
-bool is_fast_on_cuda(const Tensor& x) { return kernels() == Kernels::kFast && x.is_cuda() && cuda::can_group_norm(x); }
+// By a kernel of our own; undefined where none takes x.
+Tensor own_group_norm(const GroupNorm& norm, const Tensor& x, Activation activation) {
+  if (kernels() != Kernels::kFast) return {};
+  if (cpu::can_group_norm(x)) return cpu::group_norm(x, norm.groups, norm.weight, norm.bias, norm.eps, activation);
+  if (!x.is_cuda() || !cuda::can_group_norm(x)) return {};
+  return cuda::group_norm(x, norm.groups, norm.weight, norm.bias, norm.eps, activation);
+}
 
 }  // namespace
 
@@ -179,16 +184,14 @@ GroupNorm::GroupNorm(const Weights& w, int64_t channels, int64_t groups_, double
     : weight(w.get("weight", {channels})), bias(w.get("bias", {channels})), groups(groups_), eps(eps_) {}
 
 Tensor GroupNorm::operator()(const Tensor& x) const {
-  if (is_fast(x)) return cpu::group_norm(x, groups, weight, bias, eps, cpu::Activation::kNone);
-  if (is_fast_on_cuda(x)) return cuda::group_norm(x, groups, weight, bias, eps, cuda::Activation::kNone);
+  if (Tensor own = own_group_norm(*this, x, Activation::kNone); own.defined()) return own;
   const Tensor y = at::group_norm(x, groups, weight, bias, eps);
   // CUDA's native_group_norm returns the contiguous layout.
   return x.device().is_cuda() ? y.contiguous(at::MemoryFormat::ChannelsLast) : y;
 }
 
 Tensor GroupNorm::silu(const Tensor& x) const {
-  if (is_fast(x)) return cpu::group_norm(x, groups, weight, bias, eps, cpu::Activation::kSilu);
-  if (is_fast_on_cuda(x)) return cuda::group_norm(x, groups, weight, bias, eps, cuda::Activation::kSilu);
+  if (Tensor own = own_group_norm(*this, x, Activation::kSilu); own.defined()) return own;
   Tensor y = (*this)(x);
   return at::silu_(y);
 }

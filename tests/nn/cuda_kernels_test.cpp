@@ -14,23 +14,17 @@ namespace {
 using namespace testing;
 using namespace cuda;
 
-constexpr int64_t kThreads = 64;
+// cuda_on_threads.h's, for the launches of kernels.cuh.
+constexpr auto kOnThreads = [](auto... arguments) { launch(arguments...); };
 
-int64_t blocks_of(int64_t threads) { return (threads + kThreads - 1) / kThreads; }
-
-// In the launches of src/nn/cuda/kernels.cu.
 template <typename T, int N>
 Tensor group_norm_on_threads(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, float eps,
                              bool silu) {
   const NormSizes s{x.size(0), x.size(2) * x.size(3), x.size(1), groups};
-  std::vector<Moments> moments(static_cast<std::size_t>(s.batch * s.channels * s.chunks()));
-  std::vector<float> norms(static_cast<std::size_t>(2 * s.batch * s.groups));
+  std::vector<float> workspace(static_cast<std::size_t>(workspace_of(s)));
   Tensor y = at::full_like(x, NAN);
-  launch(channel_moments<T, N>, blocks_of(s.batch * s.chunks() * s.channels / N), kThreads, s, x.const_data_ptr<T>(),
-         moments.data());
-  launch(merge_moments, s.batch * s.groups, kMergeThreads, s, eps, moments.data(), norms.data());
-  launch(normalize<T, N>, blocks_of(s.batch * s.pixels * s.channels / N), kThreads, s, silu, x.const_data_ptr<T>(),
-         weight.const_data_ptr<T>(), bias.const_data_ptr<T>(), norms.data(), y.mutable_data_ptr<T>());
+  cuda::group_norm<T, N>(kOnThreads, s, eps, silu, x.const_data_ptr<T>(), weight.const_data_ptr<T>(),
+                         bias.const_data_ptr<T>(), workspace.data(), y.mutable_data_ptr<T>());
   return y;
 }
 
@@ -70,11 +64,9 @@ TEST(CudaKernels, GegluOnThreads) {
     const Tensor want = x.narrow(1, 0, width) * at::gelu(x.narrow(1, width, width));
     Tensor y = at::full({5, width}, NAN);
     if (width % 2 == 0)
-      launch(cuda::geglu<float, 2>, blocks_of(y.numel() / 2), kThreads, int64_t{5}, width, x.const_data_ptr<float>(),
-             y.mutable_data_ptr<float>());
+      cuda::geglu<float, 2>(kOnThreads, 5, width, x.const_data_ptr<float>(), y.mutable_data_ptr<float>());
     else
-      launch(cuda::geglu<float, 1>, blocks_of(y.numel()), kThreads, int64_t{5}, width, x.const_data_ptr<float>(),
-             y.mutable_data_ptr<float>());
+      cuda::geglu<float, 1>(kOnThreads, 5, width, x.const_data_ptr<float>(), y.mutable_data_ptr<float>());
     EXPECT_LE(relative_difference(y, want), 1e-6) << width;
   }
 }

@@ -57,7 +57,7 @@ TEST(GroupNorm, SiluOverItsWholeRange) {
       at::linspace(-120, 120, 4096, at::kFloat).view({1, 1, 64, 64}).contiguous(at::MemoryFormat::ChannelsLast);
   const double spread = line.to(at::kDouble).std(/*unbiased=*/false).item<double>();
   const Tensor weight = at::full({1}, spread), bias = at::zeros({1});
-  const Tensor got = cpu::group_norm(line, 1, weight, bias, 0.0, cpu::Activation::kSilu).to(at::kDouble);
+  const Tensor got = cpu::group_norm(line, 1, weight, bias, 0.0, Activation::kSilu).to(at::kDouble);
   const Tensor want = line.to(at::kDouble) * at::sigmoid(line.to(at::kDouble));
   EXPECT_LE((got - want).abs().max().item<double>(), 2e-5);
   EXPECT_TRUE(at::isfinite(got).all().item<bool>());

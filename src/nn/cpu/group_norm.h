@@ -2,10 +2,9 @@
 #pragma once
 
 #include "easel/tensor.h"
+#include "nn/activation.h"
 
 namespace easel::cpu {
-
-enum class Activation { kNone, kSilu };
 
 // x: [B, C, H, W] channels-last, float32 or bfloat16; weight and bias: [C] of the same dtype. Sums are float32 in
 // blocks and float64 across them, whatever x is.

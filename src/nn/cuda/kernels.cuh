@@ -12,6 +12,9 @@ namespace easel::cuda {
 
 constexpr int64_t kPixelsOfMoments = 32;  // of one thread
 constexpr int kMergeThreads = 128;        // a power of two
+constexpr int kThreads = 256;             // of a block of the others
+
+inline int64_t blocks_of(int64_t threads) { return (threads + kThreads - 1) / kThreads; }
 
 template <typename T, int N>
 struct alignas(N * sizeof(T)) Lanes {
@@ -100,8 +103,24 @@ __global__ void normalize(NormSizes s, bool silu, const T* x, const T* weight, c
   reinterpret_cast<Lanes<T, N>*>(y)[thread] = to;
 }
 
+// Floats that a GroupNorm needs: the moments, and the norms behind them.
+inline int64_t workspace_of(const NormSizes& s) {
+  return 3 * s.batch * s.channels * s.chunks() + 2 * s.batch * s.groups;
+}
+
+// launch(kernel, blocks, threads of a block, arguments of the kernel…) three times.
+template <typename T, int N, typename Launch>
+void group_norm(const Launch& launch, const NormSizes& s, float eps, bool silu, const T* x, const T* weight,
+                const T* bias, float* workspace, T* y) {
+  auto* moments = reinterpret_cast<Moments*>(workspace);
+  float* norms = workspace + 3 * s.batch * s.channels * s.chunks();
+  launch(channel_moments<T, N>, blocks_of(s.batch * s.chunks() * s.channels / N), kThreads, s, x, moments);
+  launch(merge_moments, s.batch * s.groups, kMergeThreads, s, eps, moments, norms);
+  launch(normalize<T, N>, blocks_of(s.batch * s.pixels * s.channels / N), kThreads, s, silu, x, weight, bias, norms, y);
+}
+
 template <typename T, int N>
-__global__ void geglu(int64_t rows, int64_t width, const T* x, T* y) {
+__global__ void gated(int64_t rows, int64_t width, const T* x, T* y) {
   constexpr float kHalfRoot = 0.70710678118654752f;  // √½
   const int64_t columns = width / N;
   const int64_t thread = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -114,6 +133,11 @@ __global__ void geglu(int64_t rows, int64_t width, const T* x, T* y) {
     to.of[n] = static_cast<T>(static_cast<float>(values.of[n]) * gate * 0.5f * (1 + erff(gate * kHalfRoot)));
   }
   reinterpret_cast<Lanes<T, N>*>(y)[thread] = to;
+}
+
+template <typename T, int N, typename Launch>
+void geglu(const Launch& launch, int64_t rows, int64_t width, const T* x, T* y) {
+  launch(gated<T, N>, blocks_of(rows * width / N), kThreads, rows, width, x, y);
 }
 
 }  // namespace easel::cuda
