@@ -5,6 +5,7 @@
 
 #include "easel/pipeline.h"
 #include "pipeline/tiny_checkpoint.h"
+#include "support/faults.h"
 
 namespace easel::testing {
 
@@ -47,12 +48,13 @@ inline Image image_of(const Tensor& stored) {
   return image;
 }
 
-// What a golden file's object says of a picture, but its name and its model.
-inline Request request_in(const json& golden) {
+// What a golden file's object says of a picture, but its name, its model and `others`.
+inline Request request_in(const json& golden, const std::set<std::string>& others = {}) {
   Request r;
   Faults faults;
   for (const auto& [field, value] : golden.items()) {
-    if (field != "name" && field != "model") set_from_json(r, *find_request_field(field), value, field, faults);
+    const bool is_other = field == "name" || field == "model" || others.contains(field);
+    if (!is_other) set_from_json(r, *find_request_field(field), value, field, faults);
   }
   faults.raise_if_any(ErrorKind::kUsage);
   return r;
@@ -74,18 +76,6 @@ class TinyPipelines : public ::testing::Test {
   const TinyCheckpoints tiny_;
   std::map<std::string, std::unique_ptr<Pipeline>> pipelines_;
 };
-
-template <class Run>
-void expect_fault(const std::vector<std::string>& words, Run&& run, ErrorKind kind = ErrorKind::kFile) {
-  try {
-    run();
-    ADD_FAILURE() << "accepted; expected a fault with " << words.front();
-  } catch (const Error& error) {
-    const std::string text = std::string(error.what()) + "\n" + error.hint();
-    EXPECT_EQ(error.kind(), kind) << text;
-    for (const std::string& word : words) EXPECT_NE(text.find(word), std::string::npos) << word << " in: " << text;
-  }
-}
 
 inline void rewrite(const fs::path& file, const std::string& field, const json& value) {
   json content = read(file);

@@ -1,6 +1,5 @@
 // Whole pictures against diffusers 0.42.1 (CPU, f32) on the tiny models: every sampler, sizes, prompts, seeds.
-#include "easel/pipeline.h"
-#include "pipeline/tiny_checkpoint.h"
+#include "pipeline/drawing.h"
 #include "support/golden.h"
 
 namespace easel {
@@ -10,16 +9,11 @@ using namespace testing;
 
 // The fields of a golden request, but those that make its files: a field that is not there was not given.
 Request request_of(const json& golden) {
-  static const std::set<std::string> kOthers = {"name", "model", "key", "batch_count", "refiner"};
-  Request r;
-  Faults faults;
+  std::set<std::string> others = {"key", "batch_count", "refiner"};
+  // diffusers' pipelines hand eta to every scheduler; those that take none ignore it, ancestral ones too
   const SamplerRow& sampler = find_sampler(golden.at("sampler").get<std::string>());
-  for (const auto& [name, value] : golden.items()) {
-    // diffusers' pipelines hand eta to every scheduler; those that take none ignore it, ancestral ones too
-    const bool unused = name == "eta" && (!sampler.has_eta || sampler.default_eta != 0);
-    if (!unused && !kOthers.contains(name)) set_from_json(r, *find_request_field(name), value, name, faults);
-  }
-  faults.raise_if_any(ErrorKind::kUsage);
+  if (!sampler.has_eta || sampler.default_eta != 0) others.insert("eta");
+  Request r = request_in(golden, others);
   r.prompt_syntax = "raw";  // diffusers'
   return r;
 }

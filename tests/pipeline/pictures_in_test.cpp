@@ -22,13 +22,7 @@ std::pair<int, int64_t> difference(const Image& got, const Tensor& want) {
 }
 
 Request request_of(const json& golden) {
-  static const std::set<std::string> kOthers = {"name", "model", "masked", "batch_count"};
-  Request r;
-  Faults faults;
-  for (const auto& [name, value] : golden.items()) {
-    if (!kOthers.contains(name)) set_from_json(r, *find_request_field(name), value, name, faults);
-  }
-  faults.raise_if_any(ErrorKind::kUsage);
+  Request r = request_in(golden, {"masked", "batch_count"});
   r.init_img = input().string();
   if (!golden.at("masked").get<bool>()) return r;
   r.mask = input_mask().string();

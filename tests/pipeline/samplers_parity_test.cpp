@@ -11,16 +11,7 @@ using namespace testing;
 const std::set<std::string> kNotInDiffusers = {"dpm++2s_a", "ipndm", "restart"};
 
 // The fields of a golden request, but those that make its files.
-Request request_of(const json& golden) {
-  static const std::set<std::string> kOthers = {"name", "model", "file"};
-  Request r;
-  Faults faults;
-  for (const auto& [name, value] : golden.items()) {
-    if (!kOthers.contains(name)) set_from_json(r, *find_request_field(name), value, name, faults);
-  }
-  faults.raise_if_any(ErrorKind::kUsage);
-  return r;
-}
+Request request_of(const json& golden) { return request_in(golden, {"file"}); }
 
 class SamplerPictures : public ::testing::Test {
  protected:

@@ -46,13 +46,7 @@ class TinyVae : public ::testing::Test {
 };
 
 Request request_of(const json& golden) {
-  static const std::set<std::string> kOthers = {"name", "model", "begins", "masked", "batch_count"};
-  Request r;
-  Faults faults;
-  for (const auto& [name, value] : golden.items()) {
-    if (!kOthers.contains(name)) set_from_json(r, *find_request_field(name), value, name, faults);
-  }
-  faults.raise_if_any(ErrorKind::kUsage);
+  Request r = request_in(golden, {"begins", "masked", "batch_count"});
   if (golden.at("begins").get<bool>()) r.init_img = data("golden/input.png").string();
   if (golden.at("masked").get<bool>()) {
     r.mask = data("golden/input-mask.png").string();

@@ -1,3 +1,4 @@
+#include "support/faults.h"
 #include "unet/kinds.h"
 
 namespace easel {
@@ -118,16 +119,8 @@ TEST(UNet, HalfPrecisionIsNear) {
 
 TEST(UNetSpec, RefusesByName) {
   const auto refused = [](const std::string& field, const json& value, const std::string& word) {
-    json file = config("sd1", "unet");
-    file[field] = value;
-    try {
-      UNetSpec::from_json(file, "unet/config.json");
-      ADD_FAILURE() << field << " " << value << " was accepted";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::kFile);
-      EXPECT_NE(std::string(error.what()).find("unet/config.json: " + field), std::string::npos) << error.what();
-      EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
-    }
+    expect_field_refused(config("sd1", "unet"), field, value, {"unet/config.json: " + field, word},
+                         [](const json& file) { UNetSpec::from_json(file, "unet/config.json"); });
   };
   refused("class_embed_type", "timestep", "only null");
   refused("addition_embed_type", "image", "text_time");

@@ -1,5 +1,6 @@
 #include "easel/vae.h"
 
+#include "support/faults.h"
 #include "support/golden.h"
 
 namespace easel {
@@ -134,15 +135,8 @@ TEST(VaeSpec, RefusesByName) {
                                                                               {"norm_num_groups", 7},
                                                                               {"latent_channels", 0},
                                                                               {"block_out_channels", json::array()}}) {
-    json file = config("sd1", "vae");
-    file[field] = value;
-    try {
-      VaeSpec::from_json(file, "vae/config.json");
-      ADD_FAILURE() << field << " " << value << " was accepted";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::kFile);
-      EXPECT_NE(std::string(error.what()).find("vae/config.json: " + field), std::string::npos) << error.what();
-    }
+    expect_field_refused(config("sd1", "vae"), field, value, {"vae/config.json: " + field},
+                         [](const json& file) { VaeSpec::from_json(file, "vae/config.json"); });
   }
 }
 
