@@ -2,6 +2,8 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include "nn/cpu/bf16.h"
+
 namespace easel::cpu {
 
 namespace {
@@ -28,6 +30,7 @@ Bias bias_of(const Tensor& bias) { return bias.defined() ? Bias(bias) : std::nul
 
 Tensor pack_linear(const Tensor& weight) {
   if (!can_pack(weight)) return {};
+  if (weight.scalar_type() == at::kBFloat16 && can_bf16(weight.size(1), weight.size(0))) return pack_bf16(weight);
   static const auto reorder =
       find_operator<Tensor(const Tensor&, std::optional<c10::SymInt>)>("mkldnn::_reorder_linear_weight");
   return reorder.call(weight, std::nullopt);
@@ -44,6 +47,7 @@ Tensor pack_convolution(const Tensor& weight, int64_t stride, int64_t padding) {
 }
 
 Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual) {
+  if (!packed.is_mkldnn()) return bf16_linear(x, packed, bias, residual);
   using Plain = Tensor(const Tensor&, const Tensor&, const Bias&, std::string_view, Scalars, Word);
   using Binary = Tensor(const Tensor&, const Tensor&, const Tensor&, const Bias&, std::string_view);
   static const auto plain = find_operator<Plain>("mkldnn::_linear_pointwise");
@@ -51,6 +55,10 @@ Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const T
   if (residual.defined()) return binary.call(x, residual, packed, bias_of(bias), "add");
   return plain.call(x, packed, bias_of(bias), "none", Scalars(), "");
 }
+
+bool can_linear_geglu(const Tensor& packed) { return !packed.is_mkldnn() && can_bf16_geglu(packed); }
+
+Tensor linear_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) { return bf16_geglu(x, packed, bias); }
 
 Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, int64_t stride, int64_t padding,
                    const Tensor& residual) {

@@ -1,4 +1,5 @@
-// Weights in oneDNN's own layout on the CPU.
+// Weights in the layout of the products that take them on the CPU: oneDNN's, or our own (bf16.h) where those are
+// faster.
 #pragma once
 
 #include "easel/tensor.h"
@@ -13,6 +14,9 @@ Tensor pack_convolution(const Tensor& weight, int64_t stride, int64_t padding);
 // As at::linear and at::conv2d, with a packed weight; `residual`, where it is defined, has the result's shape and is
 // added to it. A convolution without one takes a float32 bias beside bfloat16, too.
 Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual = {});
+// geglu(linear(x)) in one pass, where it can.
+bool can_linear_geglu(const Tensor& packed);
+Tensor linear_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias);
 Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, int64_t stride, int64_t padding,
                    const Tensor& residual = {});
 
