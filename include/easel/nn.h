@@ -18,7 +18,7 @@ Tensor add_changes(Tensor y, const Tensor& x, const std::vector<LowRank>& change
 
 // weight [out, in] (or [out, in, 1, 1]), bias [out]. x: [..., in] → [..., out].
 struct Linear {
-  enum class Form { kPlain, kPacked, kInt8 };  // of the weight: as it is, in oneDNN's layout, in eight bits
+  enum class Form { kPlain, kPacked, kInt8 };  // of the weight: as it is, in the products' layout, in eight bits
   std::vector<LowRank> changes;
   Tensor weight, bias;
   Tensor scales, sums;  // of kInt8
@@ -28,6 +28,7 @@ struct Linear {
   static Linear of_convolution(const Weights& w, int64_t in, int64_t out);
   Tensor operator()(const Tensor& x) const;
   Tensor operator()(const Tensor& x, const Tensor& residual) const;  // with residual [..., out] added
+  Tensor geglu(const Tensor& x) const;                               // geglu() of the result: [..., out / 2]
 
  private:
   Linear(const Weights& w, const Shape& shape, Bias has_bias);
@@ -46,6 +47,7 @@ struct Conv2d {
   std::vector<LowRank> changes;
   Tensor weight, bias;
   Form form = Form::kPlain;
+  float scale = 1;  // that the transformed weight was multiplied by
   int64_t out, stride, padding;
   struct Shape2d {
     int64_t in, out, kernel = 3, stride = 1, padding = 1;
@@ -61,7 +63,7 @@ struct Conv2d {
 };
 
 // Bytes of a weight of a network that was built with packed weights.
-int64_t packed_bytes(const Shape& weight, at::ScalarType dtype);
+int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarsest = Coarsest::kSmall);
 
 // Wu & He 2018. x: [B, C, H, W].
 struct GroupNorm {

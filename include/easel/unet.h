@@ -56,6 +56,7 @@ struct UNetSpec {
 
   int64_t time_width() const { return 4 * levels.front().channels; }
   int64_t skips() const;  // connections from the way down to the way up: 12 in Stable Diffusion 1.x
+  Coarsest coarsest() const;
   // How many time ids stand beside a pooled text of that width: SDXL 6, refiner 5. Needs text_time; 0: they do not fit.
   int64_t time_id_count(int64_t pooled_width) const;
 
@@ -94,6 +95,7 @@ class TextProjections {
  public:
   struct KeysValues {
     Tensor keys, values;  // [B, T, width of the layer] each
+    int64_t silent = 0;   // so many of the first B have values of zero alone: what attends to them gets zero
   };
   // Begins a call: forgets what belongs to another text.
   void begin(const Tensor& context);

@@ -66,16 +66,29 @@ Tensor Linear::operator()(const Tensor& x, const Tensor& residual) const {
   return residual.defined() ? y.add_(residual) : y;
 }
 
+Tensor Linear::geglu(const Tensor& x) const {
+  const bool at_once = form == Form::kPacked && changes.empty() && cpu::can_linear_geglu(weight);
+  return at_once ? cpu::linear_geglu(x, weight, bias) : easel::geglu((*this)(x));
+}
+
 namespace {
 
-std::pair<Conv2d::Form, Tensor> packed_form(const Conv2d& conv, const Tensor& weight) {
+struct PackedForm {
+  Conv2d::Form form;
+  Tensor weight;
+  float scale = 1;
+};
+
+PackedForm packed_form(const Conv2d& conv, const Tensor& weight, Coarsest coarsest) {
   using Form = Conv2d::Form;
   const int64_t kernel = weight.size(2);
   const bool is_same_size = conv.stride == 1 && 2 * conv.padding == kernel - 1;
   // oneDNN packs a 1x1 convolution for a picture of unknown size otherwise than it wants it for most.
   if (is_same_size && kernel == 1) return {Form::kLinear, cpu::pack_linear(weight.flatten(1))};
-  if (is_same_size && cpu::can_winograd(weight.sizes(), weight.scalar_type()))
-    return {Form::kWinograd, cpu::winograd_weight(weight)};
+  if (is_same_size && cpu::can_winograd(weight.sizes(), weight.scalar_type(), coarsest)) {
+    cpu::WinogradWeight transformed = cpu::winograd_weight(weight);
+    return {Form::kWinograd, std::move(transformed.planes), transformed.scale};
+  }
   return {Form::kPacked, cpu::pack_convolution(weight, conv.stride, conv.padding)};
 }
 
@@ -89,18 +102,20 @@ Conv2d::Conv2d(const Weights& w, const Shape2d& s)
       stride(s.stride),
       padding(s.padding) {
   if (w.is_packed()) {
-    Tensor packed;
-    std::tie(form, packed) = packed_form(*this, weight);
-    if (!replace(weight, std::move(packed), w)) form = Form::kPlain;
+    PackedForm packed = packed_form(*this, weight, w.coarsest());
+    if (replace(weight, std::move(packed.weight), w)) {
+      form = packed.form;
+      scale = packed.scale;
+    }
   }
   // ATen would convert it at every call beside a channels-last input.
   if (form == Form::kPlain && s.kernel > 1) weight = weight.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-int64_t packed_bytes(const Shape& weight, at::ScalarType dtype) {
+int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarsest) {
   const int64_t values = c10::multiply_integers(weight);
-  return cpu::can_winograd(weight, dtype) ? cpu::winograd_bytes(weight)
-                                          : values * static_cast<int64_t>(c10::elementSize(dtype));
+  return cpu::can_winograd(weight, dtype, coarsest) ? cpu::winograd_bytes(weight, dtype)
+                                                    : values * static_cast<int64_t>(c10::elementSize(dtype));
 }
 
 namespace {
@@ -118,7 +133,8 @@ Tensor joined(const Tensor& bias, const Tensor& shift) {
 }
 
 Tensor winograd(const Conv2d& conv, const Tensor& x, const Added& added, int64_t height, int64_t width) {
-  return cpu::winograd_convolution(x, conv.weight, {joined(conv.bias, added.shift), added.residual}, height, width);
+  return cpu::winograd_convolution(x, {conv.weight, conv.scale}, {joined(conv.bias, added.shift), added.residual},
+                                   height, width);
 }
 
 Tensor packed(const Conv2d& conv, const Tensor& x, const Added& added) {

@@ -46,21 +46,27 @@ void build(const Checkpoint& c, Part part, const Weights& w, bool with_vae_encod
   }
 }
 
-// Of the tensors that were asked for.
-int64_t bytes_in(const Weights& shapes, at::ScalarType dtype, bool is_packed) {
+// Of the tensors that were asked for; `coarsest` where they are packed.
+int64_t bytes_in(const Weights& shapes, at::ScalarType dtype, std::optional<Coarsest> coarsest) {
   int64_t bytes = 0;
   for (const auto& [name, shape] : shapes.binding().asked)
-    bytes += is_packed ? packed_bytes(shape, dtype)
-                       : c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(dtype));
+    bytes += coarsest ? packed_bytes(shape, dtype, *coarsest)
+                      : c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(dtype));
   return bytes;
 }
 
-Weights of_many_calls(const Weights& w, const Precision& precision) {
-  return precision.int8 ? w.packed().allowing_int8() : w.packed();
+Coarsest coarsest_of(const Checkpoint& c, Part part) {
+  return part == Part::kUNet ? c.unet.coarsest() : Coarsest::kSmall;
 }
 
-bool is_packed(Part part, const Precision& precision) {
-  return (part == Part::kUNet || part == Part::kVae) && precision.device.is_cpu() && kernels() == Kernels::kFast;
+Weights of_many_calls(const Weights& w, const Precision& precision, Coarsest coarsest) {
+  const Weights packed = w.packed(coarsest);
+  return precision.int8 ? packed.allowing_int8() : packed;
+}
+
+std::optional<Coarsest> packed_as(const Checkpoint& c, Part part, const Precision& precision) {
+  const bool is_packed = (part == Part::kUNet || part == Part::kVae) && precision.device.is_cpu();
+  return is_packed && kernels() == Kernels::kFast ? std::optional(coarsest_of(c, part)) : std::nullopt;
 }
 
 }  // namespace
@@ -100,7 +106,7 @@ int64_t StageSet::bytes_of(Part part) {
   const at::ScalarType dtype = part == Part::kUNet  ? precision_.unet
                                : part == Part::kVae ? precision_.vae
                                                     : precision_.text;
-  return entry->second = bytes_in(shapes, dtype, is_packed(part, precision_));
+  return entry->second = bytes_in(shapes, dtype, packed_as(checkpoint_, part, precision_));
 }
 
 template <class Network, class Spec>
@@ -113,7 +119,9 @@ const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::Sc
     const Weights w(with_loras(own, name_of(part), applied_to(part, loras_), loras_at_runtime_), precision_.device,
                     dtype);
     // A text encoder's weights are read once or twice: packing them would take longer than it saves.
-    Network network(part == Part::kUNet || part == Part::kVae ? of_many_calls(w, precision_) : w, spec);
+    Network network(
+        part == Part::kUNet || part == Part::kVae ? of_many_calls(w, precision_, coarsest_of(checkpoint_, part)) : w,
+        spec);
     // Names were checked by audit(); values are checked as they are bound.
     w.finish(name_of(part), [](const std::string&) { return true; });
     stage.emplace(std::move(network));
@@ -175,7 +183,7 @@ const ControlNet& StageSet::control(const Control& control, double* seconds) {
   if (!stage) {
     const double start = now_seconds();
     const Weights w(open_weights(control, precision_.unet != at::kFloat), precision_.device, precision_.unet);
-    ControlNet network(of_many_calls(w, precision_), control.spec);
+    ControlNet network(of_many_calls(w, precision_, Coarsest::kSmall), control.spec);
     w.finish("controlnet", [](const std::string&) { return true; });  // names were checked when it was opened
     stage.emplace(std::move(network));
     *seconds += now_seconds() - start;
@@ -207,7 +215,7 @@ const VaeEncoder& StageSet::vae_encoder(double* seconds) {
 int64_t StageSet::vae_encoder_bytes() {
   const Weights shapes(nullptr, at::kMeta, at::kFloat);
   VaeEncoder(shapes, checkpoint_.vae);
-  return bytes_in(shapes, precision_.vae, is_packed(Part::kVae, precision_));
+  return bytes_in(shapes, precision_.vae, packed_as(checkpoint_, Part::kVae, precision_));
 }
 
 void StageSet::free_text_encoders() {

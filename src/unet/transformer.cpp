@@ -11,6 +11,12 @@ Linear projection(const Weights& w, const TransformerSpec& s) {
   return s.linear_projection ? Linear(w, s.channels, s.channels) : Linear::of_convolution(w, s.channels, s.channels);
 }
 
+int64_t leading_zeros(const Tensor& values) {
+  int64_t count = 0;
+  while (count < values.size(0) && !values[count].any().item<bool>()) ++count;
+  return count;
+}
+
 }  // namespace
 
 Attention::Attention(const Weights& w, int64_t width, int64_t context_width, int64_t heads_)
@@ -25,13 +31,28 @@ TextProjections::KeysValues Attention::project(const Tensor& context) const { re
 TextProjections::KeysValues Attention::project(const TextContext& text) const {
   if (text.projections == nullptr) return project(text.states);
   TextProjections::KeysValues& kept = text.projections->of(this);
-  if (!kept.keys.defined()) kept = project(text.states);
+  if (!kept.keys.defined()) {
+    kept = project(text.states);
+    kept.silent = leading_zeros(kept.values);
+  }
   return kept;
 }
 
 Tensor Attention::operator()(const Tensor& x, const TextProjections::KeysValues& context,
                              const Tensor& residual) const {
   return to_out(attention(to_q(x), context.keys, context.values, heads), residual);
+}
+
+Tensor Attention::after(const LayerNorm& norm, const TextProjections::KeysValues& context,
+                        const Tensor& residual) const {
+  // SDXL's text is zeros where there is no negative prompt.
+  const int64_t silent = context.silent, rest = residual.size(0) - silent;
+  if (silent == 0) return (*this)(norm(residual), context, residual);
+  const Tensor biased = residual.narrow(0, 0, silent) + to_out.bias;
+  if (rest == 0) return biased;
+  const auto spoken = [&](const Tensor& t) { return t.narrow(0, silent, rest); };
+  const Tensor x = spoken(residual);
+  return at::cat({biased, (*this)(norm(x), {spoken(context.keys), spoken(context.values)}, x)});
 }
 
 GegluFeedForward::GegluFeedForward(const Weights& w, int64_t width)
@@ -41,13 +62,13 @@ Tensor GegluFeedForward::operator()(const Tensor& x, const Tensor& residual) con
   // On the CPU some tokens at a time, whose eightfold width stays in its caches.
   constexpr int64_t kTokens = 1024;
   const int64_t tokens = x.size(0) * x.size(1), width = x.size(2);
-  if (!x.is_cpu() || tokens < 2 * kTokens) return out(geglu(proj(x)), residual);
+  if (!x.is_cpu() || tokens < 2 * kTokens) return out(proj.geglu(x), residual);
   const Tensor rows = x.reshape({tokens, width}), more = residual.reshape({tokens, width});
   Tensor y = at::empty({tokens, width}, x.options());
   for (int64_t first = 0; first < tokens; first += kTokens) {
     const int64_t count = std::min(kTokens, tokens - first);
     const auto part = [&](const Tensor& t) { return t.narrow(0, first, count); };
-    part(y).copy_(out(geglu(proj(part(rows))), part(more)));
+    part(y).copy_(out(proj.geglu(part(rows)), part(more)));
   }
   return y.view(x.sizes());
 }
@@ -63,7 +84,7 @@ BasicTransformerBlock::BasicTransformerBlock(const Weights& w, const Transformer
 Tensor BasicTransformerBlock::operator()(Tensor x, const TextContext& text) const {
   const Tensor normed = norm1(x);
   x = attn1(normed, attn1.project(normed), x);
-  x = attn2(norm2(x), attn2.project(text), x);
+  x = attn2.after(norm2, attn2.project(text), x);
   return ff(norm3(x), x);
 }
 

@@ -26,6 +26,8 @@ struct Attention {
   TextProjections::KeysValues project(const TextContext& text) const;
   // x: [B, T, width] → the same, residual added.
   Tensor operator()(const Tensor& x, const TextProjections::KeysValues& context, const Tensor& residual) const;
+  // The same of x = norm(residual), without the work for those that attend to zeros.
+  Tensor after(const LayerNorm& norm, const TextProjections::KeysValues& context, const Tensor& residual) const;
 };
 
 // Shazeer 2020, arXiv 2002.05202: one projection to value and gate, value·gelu(gate), one projection back.

@@ -43,8 +43,9 @@ Weights Weights::below(std::string prefix) const {
   return view;
 }
 
-Weights Weights::packed() const {
+Weights Weights::packed(Coarsest coarsest) const {
   Weights view = *this;
+  view.coarsest_ = coarsest;
   view.packed_ = kernels() == Kernels::kFast && device_.is_cpu();
   return view;
 }

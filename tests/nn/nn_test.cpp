@@ -5,6 +5,7 @@
 
 #include "easel/runtime.h"
 #include "nn/cpu/attention.h"
+#include "nn/cpu/bf16.h"
 #include "nn/cpu/exponentials.h"
 #include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
@@ -105,6 +106,54 @@ std::vector<Added> additions(const Tensor& like) {
   return {{}, {one, {}}, {each, {}}, {{}, residual}, {one, residual}, {each, residual}};
 }
 
+// Against float64, at widths that are and are not whole blocks, with one row, a task's rest and more rows than a chunk.
+TEST(Bf16, IsTheLinear) {
+  at::manual_seed(1);
+  if (!cpu::can_bf16(64, 64)) GTEST_SKIP() << "no AVX512-BF16 here, or AMX";
+  for (const auto& [rows, in, out] : {std::tuple<int64_t, int64_t, int64_t>{1, 16, 16},
+                                      {7, 70, 65},
+                                      {25, 640, 128},
+                                      {49, 2048, 130},
+                                      {1047, 34, 200}}) {
+    const Tensor weight = (at::randn({out, in}) / std::sqrt(static_cast<double>(in))).to(at::kBFloat16);
+    const Tensor x = at::randn({rows, in}).to(at::kBFloat16), packed = cpu::pack_bf16(weight);
+    const Tensor bias = at::randn({out}).to(at::kBFloat16), residual = at::randn({rows, out}).to(at::kBFloat16);
+    const Tensor want = at::linear(x.to(at::kDouble), weight.to(at::kDouble));
+    const auto near = [&](const Tensor& got, const Tensor& exact) {
+      EXPECT_LE(relative_difference(got.to(at::kDouble), exact), 4e-3) << rows << " " << in << " " << out;
+    };
+    near(cpu::bf16_linear(x, packed, {}, {}), want);
+    near(cpu::bf16_linear(x, packed, bias, {}), want + bias.to(at::kDouble));
+    near(cpu::bf16_linear(x, packed, bias, residual), want + bias.to(at::kDouble) + residual.to(at::kDouble));
+    near(cpu::bf16_linear(x.t().contiguous().t(), packed, {}, residual), want + residual.to(at::kDouble));
+    if (!cpu::can_bf16_geglu(packed)) continue;
+    near(cpu::bf16_geglu(x, packed, bias), geglu(want + bias.to(at::kDouble)));
+    near(cpu::bf16_geglu(x, packed, {}), geglu(want));
+  }
+  EXPECT_TRUE(cpu::can_bf16_geglu(cpu::pack_bf16(at::zeros({128, 16}, at::kBFloat16))));
+  EXPECT_FALSE(cpu::can_bf16_geglu(cpu::pack_bf16(at::zeros({192, 16}, at::kBFloat16))));
+  EXPECT_FALSE(cpu::can_bf16(65, 64));
+}
+
+TEST(Packed, GegluOfALinear) {
+  at::manual_seed(1);
+  for (const Dtype& dtype : kDtypes) {
+    const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, dtype.type) / "linear";
+    for (const int64_t out : {128, 140}) {
+      const Linear plain(w, 64, out), packed(w.packed(), 64, out);
+      const Tensor x = at::randn({2, 9, 64}).to(dtype.type);
+      const Tensor got = packed.geglu(x), want = geglu(plain(x));
+      ASSERT_EQ(got.sizes(), want.sizes());
+      EXPECT_LE(relative_difference(got.to(at::kFloat), want.to(at::kFloat)), 2 * dtype.tolerance);
+      Linear changed = packed, changed_plain = plain;
+      changed.changes =
+          changed_plain.changes = {{at::randn({2, 64}).to(dtype.type), at::randn({out, 2}).to(dtype.type), 0.5}};
+      EXPECT_LE(relative_difference(changed.geglu(x).to(at::kFloat), geglu(changed_plain(x)).to(at::kFloat)),
+                2 * dtype.tolerance);
+    }
+  }
+}
+
 TEST(Packed, ConvolutionsOfOddSizes) {
   at::manual_seed(1);
   for (const Dtype& dtype : kDtypes) {
@@ -139,7 +188,7 @@ TEST(Winograd, IsTheConvolution) {
   for (const Dtype& dtype : {Dtype{at::kFloat, 5e-6}, Dtype{at::kBFloat16, 4e-3}}) {
     for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 64}, {80, 96}, {192, 144}}) {
       const Tensor weight = (at::randn({out, in, 3, 3}) / std::sqrt(9.0 * static_cast<double>(in))).to(dtype.type);
-      const Tensor transformed = cpu::winograd_weight(weight);
+      const cpu::WinogradWeight transformed = cpu::winograd_weight(weight);
       for (const auto& [batch, height, width, to_height, to_width] :
            {std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>{1, 1, 1, 1, 1},
             {2, 4, 8, 4, 8},
@@ -185,6 +234,48 @@ TEST(Winograd, InTheLayerWhereItPays) {
   EXPECT_FALSE(at::isfinite(fast(spoiled)[1].select(1, 4).select(1, 4)).any().item<bool>());
   EXPECT_TRUE(at::isfinite(fast(spoiled)[0]).all().item<bool>());
   EXPECT_NE(Conv2d(w.packed(), {.in = 64, .out = 80, .stride = 2}).form, Conv2d::Form::kWinograd);
+}
+
+// Weights of bfloat16 far from 1, zero and not finite: the transformed ones are kept in float16, whose range is small.
+TEST(Winograd, KeepsTheRangeOfBFloat16) {
+  at::manual_seed(1);
+  const Tensor x = at::randn({1, 64, 9, 6}).to(at::kBFloat16).contiguous(at::MemoryFormat::ChannelsLast);
+  const Tensor filters = at::randn({80, 64, 3, 3}), shift = at::zeros({1, 80});
+  const auto of = [&](const Tensor& weight) {
+    return cpu::winograd_convolution(x, cpu::winograd_weight(weight), {shift, {}}, 9, 6).to(at::kDouble);
+  };
+  for (const double size : {1e-30, 1e-6, 1.0, 1e6, 1e30}) {
+    const Tensor weight = (filters * size).to(at::kBFloat16);
+    const Tensor want = at::conv2d(x.to(at::kDouble), weight.to(at::kDouble), {}, 1, 1);
+    EXPECT_LE(relative_difference(of(weight), want), 4e-3) << size;
+  }
+  EXPECT_TRUE(of(at::zeros({80, 64, 3, 3}, at::kBFloat16)).eq(0).all().item<bool>());
+  Tensor uneven = filters.clone();  // one filter a million times the others
+  uneven[7] *= 1e6;
+  const Tensor rounded = uneven.to(at::kBFloat16);
+  const Tensor want = at::conv2d(x.to(at::kDouble), rounded.to(at::kDouble), {}, 1, 1), got = of(rounded);
+  EXPECT_LE(relative_difference(got.select(1, 3), want.select(1, 3)), 4e-3);
+}
+
+TEST(Winograd, OfTheLargestOnlyInLargePictures) {
+  for (const auto& [dtype, large] : {std::pair{at::kFloat, false}, std::pair{at::kBFloat16, true}}) {
+    const bool any = cpu::can_winograd({64, 64, 3, 3}, dtype, Coarsest::kSmall);  // AVX512 and no AMX
+    EXPECT_FALSE(cpu::can_winograd({1280, 1280, 3, 3}, dtype, Coarsest::kSmall));
+    EXPECT_EQ(cpu::can_winograd({1280, 1280, 3, 3}, dtype, Coarsest::kLarge), any && large);
+    EXPECT_FALSE(cpu::can_winograd({1280, 2640, 3, 3}, dtype, Coarsest::kLarge));
+  }
+  const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, at::kBFloat16) / "conv";
+  const Conv2d::Shape2d shape{.in = 1280, .out = 976};
+  const Shape of_weight = {shape.out, shape.in, 3, 3};
+  for (const Coarsest coarsest : {Coarsest::kSmall, Coarsest::kLarge}) {
+    const Conv2d conv(w.packed(coarsest), shape);
+    const bool pays = cpu::can_winograd(of_weight, at::kBFloat16, coarsest);
+    EXPECT_EQ(conv.form == Conv2d::Form::kWinograd, pays);
+    const auto bytes = static_cast<std::size_t>(packed_bytes(of_weight, at::kBFloat16, coarsest));
+    if (pays) {
+      EXPECT_EQ(conv.weight.nbytes(), bytes);
+    }
+  }
 }
 
 // Against what the rounded numbers give in float64, and against what was not rounded.

@@ -93,6 +93,22 @@ TEST(UNet, ProjectsATextOnce) {
                         unet(x, 500, other.narrow(0, 0, 1).expand({2, -1, -1}))));
 }
 
+// SDXL's text where there is no negative prompt: what attends to zeros is not computed, and is what it would have been.
+TEST(UNet, TextsOfZeros) {
+  const UNet unet(weights("unet"), spec_of("sd1"));
+  for (const std::vector<bool>& is_zero : std::vector<std::vector<bool>>{
+           {true, false}, {true, true, false, false}, {false, true}, {true, false, true}, {true}, {true, true}}) {
+    const auto batch = static_cast<int64_t>(is_zero.size());
+    const Tensor x = at::randn({batch, 4, 9, 7});
+    Tensor text = at::randn({batch, 77, 32});
+    for (int64_t i = 0; i < batch; ++i)
+      if (is_zero[static_cast<std::size_t>(i)]) text[i].zero_();
+    TextProjections kept;
+    for (int call = 0; call < 2; ++call)
+      EXPECT_LE(relative_difference(unet(x, 500, text, {}, nullptr, nullptr, &kept), unet(x, 500, text)), 1e-6);
+  }
+}
+
 TEST(UNet, SmallestAndOddSizes) {
   const UNet unet(weights("unet"), spec_of("sd1"));
   for (const int64_t height : {1, 2, 3, 8, 13}) {

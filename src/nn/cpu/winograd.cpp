@@ -6,6 +6,10 @@
 #include "nn/cpu/instruction_sets.h"
 #include "nn/cpu/products.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 namespace easel::cpu {
 namespace {
 
@@ -89,9 +93,10 @@ EASEL_TRANSFORM_PATCH(float)
 EASEL_TRANSFORM_PATCH(at::BFloat16)
 #undef EASEL_TRANSFORM_PATCH
 
-// The results of one tile, `count` ≤ kChunk channels: planes [36] × stride → out [16][kChunk], shift added.
-EASEL_CLONES void transform_products(const float* planes, int64_t stride, const float* shift, int64_t count,
-                                     float (*out)[kChunk]) {
+// The results of one tile, `count` ≤ kChunk channels: planes [36] × stride → out [16][kChunk], the weight's scale taken
+// off and shift added.
+EASEL_CLONES void transform_products(const float* planes, int64_t stride, float unscale, const float* shift,
+                                     int64_t count, float (*out)[kChunk]) {
   float half[kTile * kPatch][kChunk];
   for (int64_t j = 0; j < kPatch; ++j) {
     const float *m0 = planes + j * stride, *m1 = m0 + 6 * stride, *m2 = m1 + 6 * stride, *m3 = m2 + 6 * stride,
@@ -108,10 +113,10 @@ EASEL_CLONES void transform_products(const float* planes, int64_t stride, const 
     const float(*h)[kChunk] = half + 6 * i;
     for (int64_t c = 0; c < count; ++c) {
       const Four f = of_products(h[0][c], h[1][c], h[2][c], h[3][c], h[4][c], h[5][c]);
-      out[4 * i][c] = f.v[0] + shift[c];
-      out[4 * i + 1][c] = f.v[1] + shift[c];
-      out[4 * i + 2][c] = f.v[2] + shift[c];
-      out[4 * i + 3][c] = f.v[3] + shift[c];
+      out[4 * i][c] = f.v[0] * unscale + shift[c];
+      out[4 * i + 1][c] = f.v[1] * unscale + shift[c];
+      out[4 * i + 2][c] = f.v[2] * unscale + shift[c];
+      out[4 * i + 3][c] = f.v[3] * unscale + shift[c];
     }
   }
 }
@@ -128,8 +133,8 @@ EASEL_STORE_PIXEL(float)
 EASEL_STORE_PIXEL(at::BFloat16)
 #undef EASEL_STORE_PIXEL
 
-// filters: [9][kColumns] → planes [36] × stride.
-EASEL_CLONES void transform_filters(const float (*filters)[kColumns], int64_t count, float* planes, int64_t stride) {
+// filters: [9][kColumns] → planes [36][kColumns].
+EASEL_CLONES void transform_filters(const float (*filters)[kColumns], int64_t count, float (*planes)[kColumns]) {
   float half[kPatch * 3][kColumns];
   for (int64_t j = 0; j < 3; ++j) {
     for (int64_t n = 0; n < count; ++n) {
@@ -140,9 +145,70 @@ EASEL_CLONES void transform_filters(const float (*filters)[kColumns], int64_t co
   for (int64_t i = 0; i < kPatch; ++i) {
     for (int64_t n = 0; n < count; ++n) {
       const Six s = of_filter(half[3 * i][n], half[3 * i + 1][n], half[3 * i + 2][n]);
-      for (int64_t j = 0; j < kPatch; ++j) planes[(6 * i + j) * stride + n] = s.v[j];
+      for (int64_t j = 0; j < kPatch; ++j) planes[6 * i + j][n] = s.v[j];
     }
   }
+}
+
+// ---- the weight's form --------------------------------------------------------------------------------------------
+
+#if defined(__x86_64__)
+#define EASEL_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+constexpr int64_t kLanes = 16;
+
+// count: a multiple of 16, as can_winograd() sees to.
+EASEL_AVX512 void widen_row(const at::Half* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; i += kLanes)
+    _mm512_storeu_ps(to + i,
+                     _mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i))));
+}
+EASEL_AVX512 void narrow_row(const float* from, int64_t count, float scale, at::Half* to) {
+  const __m512 factor = _mm512_set1_ps(scale);
+  for (int64_t i = 0; i < count; i += kLanes)
+    _mm256_storeu_si256(
+        reinterpret_cast<__m256i*>(to + i),
+        _mm512_maskz_cvtps_ph(0xFFFF, _mm512_mul_ps(_mm512_loadu_ps(from + i), factor), _MM_FROUND_TO_NEAREST_INT));
+}
+#else
+void widen_row(const at::Half* from, int64_t count, float* to) { std::copy_n(from, count, to); }
+void narrow_row(const float* from, int64_t count, float scale, at::Half* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i] * scale;
+}
+#endif
+void narrow_row(const float* from, int64_t count, float, float* to) { std::copy_n(from, count, to); }
+
+// What the transformed filters are kept in.
+template <class T>
+using Kept = std::conditional_t<std::is_same_v<T, float>, float, at::Half>;
+
+// No transformed filter is larger than twice the largest of its weights.
+float half_scale(const Tensor& weight) {
+  constexpr int kTop = 15;  // float16 ends at 2^16
+  const auto [least, most] = at::aminmax(weight);
+  const float largest = 2 * std::max(-least.item<float>(), most.item<float>());
+  if (!std::isfinite(largest) || largest == 0) return 1;
+  return std::ldexp(1.0f, std::clamp(kTop - 1 - std::ilogb(largest), -126, 126));
+}
+
+template <class T>
+void transform_weight(const Tensor& filters, float scale, Kept<T>* to) {
+  const int64_t out = filters.size(0), in = filters.size(1), blocks = (out + kColumns - 1) / kColumns;
+  at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t columns = std::min(kColumns, out - block * kColumns);
+      // [columns, in·9] → [in·9, columns]: a channel's filters side by side
+      const Tensor turned =
+          filters.narrow(0, block * kColumns, columns).reshape({columns, in * 9}).t().to(at::kFloat).contiguous();
+      const float* from = turned.const_data_ptr<float>();
+      float one[9][kColumns], planes[kPlanes][kColumns];
+      for (int64_t c = 0; c < in; ++c) {
+        for (int64_t k = 0; k < 9; ++k) std::copy_n(from + (9 * c + k) * columns, columns, one[k]);
+        transform_filters(one, columns, planes);
+        for (int64_t p = 0; p < kPlanes; ++p)
+          narrow_row(planes[p], columns, scale, to + p * in * out + block * kColumns * in + c * columns);
+      }
+    }
+  });
 }
 
 // ---- the convolution ----------------------------------------------------------------------------------------------
@@ -170,14 +236,15 @@ std::vector<int64_t> places(int64_t from, int64_t to) {
 template <class T>
 class Convolution {
  public:
-  Convolution(const Sizes& s, const Tensor& x, const Tensor& weight, const WinogradAdded& added, Tensor& y)
+  Convolution(const Sizes& s, const Tensor& x, const WinogradWeight& weight, const WinogradAdded& added, Tensor& y)
       : s_(s),
         x_(x.const_data_ptr<T>()),
         row_of_(places(x.size(2), s.height)),
         column_of_(places(x.size(3), s.width)),
         x_height_(x.size(2)),
         x_width_(x.size(3)),
-        weight_(weight.const_data_ptr<float>()),
+        weight_(weight.planes.const_data_ptr<Kept<T>>()),
+        unscale_(1 / weight.scale),
         shift_(added.shift.const_data_ptr<float>()),
         shift_stride_(added.shift.size(0) == 1 ? 0 : s.out),
         residual_(added.residual.defined() ? added.residual.const_data_ptr<T>() : nullptr),
@@ -230,15 +297,23 @@ class Convolution {
     return x_ + ((batch * x_height_ + y) * x_width_ + x) * s_.in;
   }
 
+  static const float* as_floats(const float* kept, int64_t, std::vector<float>&) { return kept; }
+  static const float* as_floats(const at::Half* kept, int64_t count, std::vector<float>& wide) {
+    widen_row(kept, count, wide.data());
+    return wide.data();
+  }
+
   void multiply(int64_t tiles) {
     const int64_t blocks = s_.column_blocks();
     const float* input = input_.const_data_ptr<float>();
     float* products = products_.mutable_data_ptr<float>();
     at::parallel_for(0, kPlanes * blocks, 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> wide(std::is_same_v<Kept<T>, float> ? 0 : static_cast<std::size_t>(s_.in * kColumns));
       for (int64_t task = begin; task < end; ++task) {
         const int64_t plane = task / blocks, block = task % blocks, columns = s_.columns_in(block);
         const ProductSizes sizes{tiles, columns, s_.in, s_.in, columns, s_.out};
-        cpu::multiply(sizes, input + plane * tiles * s_.in, weight_ + (plane * s_.out + block * kColumns) * s_.in,
+        const Kept<T>* kept = weight_ + (plane * s_.out + block * kColumns) * s_.in;
+        cpu::multiply(sizes, input + plane * tiles * s_.in, as_floats(kept, s_.in * columns, wide),
                       products + plane * tiles * s_.out + block * kColumns, /*adds=*/false);
       }
       release_products();
@@ -251,7 +326,7 @@ class Convolution {
     float values[kTile * kTile][kChunk];
     for (int64_t first = 0; first < s_.out; first += kChunk) {
       const int64_t count = std::min(kChunk, s_.out - first);
-      transform_products(products_.const_data_ptr<float>() + place * s_.out + first, tiles * s_.out,
+      transform_products(products_.const_data_ptr<float>() + place * s_.out + first, tiles * s_.out, unscale_,
                          shift_ + p.batch * shift_stride_ + first, count, values);
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t j = 0; j < columns; ++j) {
@@ -266,7 +341,9 @@ class Convolution {
   const T* x_;
   const std::vector<int64_t> row_of_, column_of_;
   const int64_t x_height_, x_width_;
-  const float *weight_, *shift_;
+  const Kept<T>* weight_;
+  const float unscale_;
+  const float* shift_;
   const int64_t shift_stride_;
   const T* residual_;
   T* y_;
@@ -276,53 +353,44 @@ class Convolution {
 
 }  // namespace
 
-bool can_winograd(at::IntArrayRef weight, at::ScalarType dtype) {
-  constexpr int64_t kFewest = 64, kMost = 1920 * 640;  // channels; in · out
+bool can_winograd(at::IntArrayRef weight, at::ScalarType dtype, Coarsest coarsest) {
+  constexpr int64_t kFewest = 64, kMost = 1920 * 640, kMostOfLarge = 2560 * 1280;  // channels; in · out
   if (weight.size() != 4 || weight[2] != 3 || weight[3] != 3 || !has_avx512()) return false;
   const int64_t out = weight[0], in = weight[1];
+  // float32's would take twice the memory for half the gain.
+  const int64_t most = coarsest == Coarsest::kLarge && dtype == at::kBFloat16 ? kMostOfLarge : kMost;
   const bool pays = dtype == at::kFloat || (dtype == at::kBFloat16 && !has_amx_bf16());
-  return pays && std::min(in, out) >= kFewest && in % 16 == 0 && out % 16 == 0 && in * out <= kMost;
+  return pays && std::min(in, out) >= kFewest && in % 16 == 0 && out % 16 == 0 && in * out <= most;
 }
 
-int64_t winograd_bytes(at::IntArrayRef weight) {
-  return kPlanes * weight[0] * weight[1] * static_cast<int64_t>(sizeof(float));
+int64_t winograd_bytes(at::IntArrayRef weight, at::ScalarType dtype) {
+  return kPlanes * weight[0] * weight[1] * static_cast<int64_t>(c10::elementSize(dtype));
 }
 
-Tensor winograd_weight(const Tensor& weight) {
-  const int64_t out = weight.size(0), in = weight.size(1), blocks = (out + kColumns - 1) / kColumns;
-  const Tensor filters = weight.contiguous();
-  Tensor planes = at::empty({kPlanes * in * out}, at::kFloat);
-  float* to = planes.mutable_data_ptr<float>();
-  at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t columns = std::min(kColumns, out - block * kColumns);
-      // [columns, in·9] → [in·9, columns]: a channel's filters side by side
-      const Tensor turned =
-          filters.narrow(0, block * kColumns, columns).reshape({columns, in * 9}).t().to(at::kFloat).contiguous();
-      const float* from = turned.const_data_ptr<float>();
-      float one[9][kColumns];
-      for (int64_t c = 0; c < in; ++c) {
-        for (int64_t k = 0; k < 9; ++k) std::copy_n(from + (9 * c + k) * columns, columns, one[k]);
-        transform_filters(one, columns, to + block * kColumns * in + c * columns, in * out);
-      }
-    }
-  });
-  return planes;
+WinogradWeight winograd_weight(const Tensor& weight) {
+  const bool is_float = weight.scalar_type() == at::kFloat;
+  WinogradWeight w{.planes = at::empty({kPlanes * weight.size(1) * weight.size(0)}, is_float ? at::kFloat : at::kHalf),
+                   .scale = is_float ? 1 : half_scale(weight)};
+  if (is_float)
+    transform_weight<float>(weight.contiguous(), w.scale, w.planes.mutable_data_ptr<float>());
+  else
+    transform_weight<at::BFloat16>(weight.contiguous(), w.scale, w.planes.mutable_data_ptr<at::Half>());
+  return w;
 }
 
-Tensor winograd_convolution(const Tensor& x, const Tensor& transformed, const WinogradAdded& added, int64_t height,
+Tensor winograd_convolution(const Tensor& x, const WinogradWeight& weight, const WinogradAdded& added, int64_t height,
                             int64_t width) {
   const Sizes s{x.size(0), x.size(1), added.shift.size(1), height, width};
   const Tensor input = x.contiguous(at::MemoryFormat::ChannelsLast);
   WinogradAdded more = added;
   if (more.residual.defined()) more.residual = more.residual.contiguous(at::MemoryFormat::ChannelsLast);
-  TORCH_CHECK(transformed.numel() == kPlanes * s.in * s.out, "Winograd weight of ", transformed.numel(), " for ",
+  TORCH_CHECK(weight.planes.numel() == kPlanes * s.in * s.out, "Winograd weight of ", weight.planes.numel(), " for ",
               x.sizes());
   Tensor y = at::empty({s.batch, s.out, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
   if (x.scalar_type() == at::kFloat)
-    Convolution<float>(s, input, transformed, more, y).run();
+    Convolution<float>(s, input, weight, more, y).run();
   else
-    Convolution<at::BFloat16>(s, input, transformed, more, y).run();
+    Convolution<at::BFloat16>(s, input, weight, more, y).run();
   return y;
 }
 

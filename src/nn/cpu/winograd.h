@@ -2,19 +2,26 @@
 // asked for.
 #pragma once
 
-#include "easel/tensor.h"
+#include "easel/weights.h"
 
 namespace easel::cpu {
 
-// Whether it pays for weights [out, in, 3, 3] of stride 1: the transformed ones take four times float32's memory, so
-// not those of the deepest levels; bfloat16 not where the processor has AMX, which multiplies it faster than this does
+// Whether it pays for weights [out, in, 3, 3] of stride 1: the transformed ones take four times their memory, so not
+// those of the deepest levels; bfloat16 not where the processor has AMX, which multiplies it faster than this does
 // float32.
-bool can_winograd(at::IntArrayRef weight, at::ScalarType dtype);
+bool can_winograd(at::IntArrayRef weight, at::ScalarType dtype, Coarsest coarsest);
 
-int64_t winograd_bytes(at::IntArrayRef weight);
+int64_t winograd_bytes(at::IntArrayRef weight, at::ScalarType dtype);
 
-// weight [out, in, 3, 3] → float32 [36 · in · out] in the kernel's own order.
-Tensor winograd_weight(const Tensor& weight);
+// [36 · in · out] in the kernel's own order, times a power of two: of bfloat16 weights in float16, whose rounding is an
+// eighth of theirs and whose range the power keeps them in; of float32 in float32.
+struct WinogradWeight {
+  Tensor planes;
+  float scale = 1;
+};
+
+// weight [out, in, 3, 3], float32 or bfloat16.
+WinogradWeight winograd_weight(const Tensor& weight);
 
 // What is added to each pixel.
 struct WinogradAdded {
@@ -24,7 +31,7 @@ struct WinogradAdded {
 
 // x: [B, in, h, w] channels-last, float32 or bfloat16, seen as [B, in, H, W] by nearest neighbour; padding 1 → [B, out,
 // H, W] channels-last. All arithmetic is in float32.
-Tensor winograd_convolution(const Tensor& x, const Tensor& transformed, const WinogradAdded& added, int64_t height,
+Tensor winograd_convolution(const Tensor& x, const WinogradWeight& weight, const WinogradAdded& added, int64_t height,
                             int64_t width);
 
 }  // namespace easel::cpu
