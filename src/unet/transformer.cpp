@@ -29,9 +29,8 @@ TextProjections::KeysValues Attention::project(const TextContext& text) const {
   return kept;
 }
 
-Tensor Attention::operator()(const Tensor& x, const TextProjections::KeysValues& context,
-                             const Tensor& residual) const {
-  return to_out(attention(to_q(x), context.keys, context.values, heads), residual);
+Tensor Attention::operator()(const Tensor& x, const TextProjections::KeysValues& context) const {
+  return attention(to_q(x), context.keys, context.values, heads);
 }
 
 GegluFeedForward::GegluFeedForward(const Weights& w, int64_t width)
@@ -61,10 +60,11 @@ BasicTransformerBlock::BasicTransformerBlock(const Weights& w, const Transformer
       ff(w / "ff", s.channels) {}
 
 Tensor BasicTransformerBlock::operator()(Tensor x, const TextContext& text) const {
-  const Tensor normed = norm1(x);
-  x = attn1(normed, attn1.project(normed), x);
-  x = attn2(norm2(x), attn2.project(text), x);
-  return ff(norm3(x), x);
+  SumAndNorm h = {.sum = x, .norm = norm1(x)};
+  x.reset();
+  h = norm2.of_sum(attn1.to_out, attn1(h.norm, attn1.project(h.norm)), h.sum);
+  h = norm3.of_sum(attn2.to_out, attn2(h.norm, attn2.project(text)), h.sum);
+  return ff(h.norm, h.sum);
 }
 
 Transformer2D::Transformer2D(const Weights& w, const TransformerSpec& s)

@@ -24,8 +24,8 @@ struct Attention {
   // context: [B, S, context_width]
   TextProjections::KeysValues project(const Tensor& context) const;
   TextProjections::KeysValues project(const TextContext& text) const;
-  // x: [B, T, width] → the same, residual added.
-  Tensor operator()(const Tensor& x, const TextProjections::KeysValues& context, const Tensor& residual) const;
+  // x: [B, T, width] → the same, before to_out.
+  Tensor operator()(const Tensor& x, const TextProjections::KeysValues& context) const;
 };
 
 // Shazeer 2020, arXiv 2002.05202: one projection to value and gate, value·gelu(gate), one projection back.
