@@ -5,45 +5,13 @@
 #include <gtest/gtest.h>
 
 #include "easel/runtime.h"
+#include "support/fake_graphs.h"
 
 namespace easel {
 namespace {
 
+using namespace testing;
 using Tensors = StepGraphs::Tensors;
-
-struct Counts {
-  int captures = 0, replays = 0, dropped = 0;
-};
-
-// A graph that calls its work again.
-class FakeWork : public CapturedWork {
- public:
-  FakeWork(std::function<void()> work, Counts& counts) : work_(std::move(work)), counts_(counts) {}
-  ~FakeWork() override { ++counts_.dropped; }
-  void replay() override {
-    ++counts_.replays;
-    work_();
-  }
-
- private:
-  std::function<void()> work_;
-  Counts& counts_;
-};
-
-class FakeBackend : public GraphBackend {
- public:
-  FakeBackend(Counts& counts, bool fails = false) : counts_(counts), fails_(fails) {}
-  std::unique_ptr<CapturedWork> capture(const std::function<void()>& work) override {
-    ++counts_.captures;
-    TORCH_CHECK(!fails_, "operation not permitted when stream is capturing");
-    work();
-    return std::make_unique<FakeWork>(work, counts_);
-  }
-
- private:
-  Counts& counts_;
-  bool fails_;
-};
 
 class StepGraphsTest : public ::testing::Test {
  protected:
@@ -64,13 +32,13 @@ class StepGraphsTest : public ::testing::Test {
     return outputs.at(0);
   }
 
-  Counts counts_;
+  GraphCounts counts_;
   int works_ = 0;
   Tensor memory_;
 };
 
 TEST_F(StepGraphsTest, FirstCallAsItIsSecondCapturedThenReplayed) {
-  StepGraphs graphs(std::make_unique<FakeBackend>(counts_));
+  StepGraphs graphs(std::make_unique<FakeGraphs>(counts_));
   std::vector<Tensor> outputs, wanted;
   for (int i = 0; i < 4; ++i) {
     const Tensor x = at::full({2, 3}, i);
@@ -86,7 +54,7 @@ TEST_F(StepGraphsTest, FirstCallAsItIsSecondCapturedThenReplayed) {
 
 // Each of these is another call: a graph knows only its own shapes, strides, dtypes, kind and present inputs.
 TEST_F(StepGraphsTest, AnotherKindOfCallHasAGraphOfItsOwn) {
-  StepGraphs graphs(std::make_unique<FakeBackend>(counts_));
+  StepGraphs graphs(std::make_unique<FakeGraphs>(counts_));
   const Tensor x = at::randn({2, 3}), tall = at::randn({3, 2}), more = at::randn({2, 3});
   struct Call {
     Tensor x;
@@ -105,7 +73,7 @@ TEST_F(StepGraphsTest, AnotherKindOfCallHasAGraphOfItsOwn) {
 }
 
 TEST_F(StepGraphsTest, OtherMemoryDropsEveryGraph) {
-  StepGraphs graphs(std::make_unique<FakeBackend>(counts_));
+  StepGraphs graphs(std::make_unique<FakeGraphs>(counts_));
   const Tensor x = at::randn({2, 3});
   for (int i = 0; i < 3; ++i) call(graphs, x, {}, 1), call(graphs, x, {5}, 1);
   EXPECT_EQ(counts_.captures, 2);
@@ -118,7 +86,7 @@ TEST_F(StepGraphsTest, OtherMemoryDropsEveryGraph) {
 }
 
 TEST_F(StepGraphsTest, AFailedCaptureIsTheLast) {
-  StepGraphs graphs(std::make_unique<FakeBackend>(counts_, /*fails=*/true));
+  StepGraphs graphs(std::make_unique<FakeGraphs>(counts_, /*fails=*/true));
   for (int i = 0; i < 4; ++i) {
     const Tensor x = at::full({2}, i);
     EXPECT_EQ(graphs.are_on(), i < 2);
