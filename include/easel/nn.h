@@ -75,12 +75,18 @@ struct GroupNorm {
   Tensor silu(const Tensor& x) const;  // SiLU of the norm, in one result
 };
 
+struct SumAndNorm {
+  Tensor sum, norm;
+};
+
 // Ba, Kiros & Hinton 2016, over the last dimension.
 struct LayerNorm {
   Tensor weight, bias;
   double eps;
   LayerNorm(const Weights& w, int64_t width, double eps);
   Tensor operator()(const Tensor& x) const;
+  // Of linear(x) + residual, beside that sum: one pass over it on a CUDA device. residual: [..., width].
+  SumAndNorm of_sum(const Linear& linear, const Tensor& x, const Tensor& residual) const;
 };
 
 enum class AttentionMask { kNone, kCausal };

@@ -55,6 +55,28 @@ const std::vector<CudaDevice>& cuda_devices(std::string* why = nullptr);
 // A function of the plug-in, which has found a device. The caller knows its type (the interface.h of the room).
 void* cuda_function(const char* name);
 
+// Copies tensors to a device. To a CUDA device they go through two page-locked buffers of 16 MB, which it holds for as
+// long as it lives: the driver copies from one on a stream of its own while the next tensor is read into the other.
+// For one thread.
+class DeviceUpload {
+ public:
+  explicit DeviceUpload(at::Device device);
+  ~DeviceUpload();
+  DeviceUpload(const DeviceUpload&) = delete;
+
+  // The tensor on the device, for work that is given to ATen's current stream from now on; `source` may be freed. The
+  // same tensor where it is there already.
+  Tensor operator()(const Tensor& source);
+
+ private:
+  class Cuda;
+  void open();
+
+  at::Device device_;
+  bool is_tried_ = false;
+  std::unique_ptr<Cuda> cuda_;  // null: copied from ordinary memory
+};
+
 // ---- randomness ---------------------------------------------------------------------------------------------------
 
 // One picture's random stream: torch's CPU mt19937 seeded with the picture's seed, on every device, so that the numbers

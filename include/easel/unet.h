@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "easel/nn.h"
+#include "easel/step_graph.h"
 
 namespace easel {
 
@@ -101,9 +102,12 @@ class TextProjections {
   void begin(const Tensor& context);
   // Of one layer of the network, told apart by its address; undefined until the layer puts them there.
   KeysValues& of(const void* layer) { return layers_[layer]; }
+  // How many texts there have been: with another one the kept tensors lie elsewhere.
+  int64_t texts() const { return texts_; }
 
  private:
   Tensor context_;
+  int64_t texts_ = 0;
   std::unordered_map<const void*, KeysValues> layers_;
 };
 
@@ -116,10 +120,11 @@ class UNet {
 
   // sample: [B, in_channels, H, W]; t: the training timestep, fractional for some schedules; context: [B, T, D] →
   // [B, out_channels, H, W], channels-last. Tensors in the weights' dtype and on their device.
-  // deep and projections: null, or what is kept and reused between calls of one picture.
+  // deep and projections: null, or what is kept and reused between calls of one picture. graphs: null, or where calls
+  // with projections are captured and replayed; it may not be used after this network or the projections are gone.
   Tensor operator()(const Tensor& sample, double t, const Tensor& context, const AddedConditions& added = {},
                     const ControlResiduals* control = nullptr, DeepFeature* deep = nullptr,
-                    TextProjections* projections = nullptr) const;
+                    TextProjections* projections = nullptr, StepGraphs* graphs = nullptr) const;
 
   const UNetSpec& spec() const { return spec_; }
 

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "easel/core.h"
+#include "easel/runtime.h"
 #include "easel/tensor.h"
 
 namespace easel {
@@ -191,8 +192,8 @@ enum class Coarsest { kSmall, kLarge };
 
 // A view {source, prefix, device, dtype} passed to network constructors: `w / "down_blocks" / 0`, `w.get("weight",
 // {…})`. Faults are collected and raised together by finish(), so one run names every missing tensor; until then a
-// meta tensor stands in for what is at fault. Views of one part share their Binding without a lock: build a part on one
-// thread.
+// meta tensor stands in for what is at fault. Views of one part share their Binding and the way to the device without a
+// lock: build a part on one thread.
 class Weights {
  public:
   // source may be null: then tensors are meta tensors and only Binding::asked is of interest (key lists without files).
@@ -250,6 +251,7 @@ class Weights {
   Coarsest coarsest_ = Coarsest::kSmall;
   bool allows_int8_ = false, int8_ = false;
   std::shared_ptr<Binding> binding_;
+  std::shared_ptr<DeviceUpload> upload_;
 };
 
 }  // namespace easel

@@ -43,6 +43,12 @@ bool can_geglu(const Tensor& x) {
   return type_of(x) && x.dim() > 0 && x.numel() > 0 && x.size(-1) % 2 == 0 && x.is_contiguous() && begins_on_a_pair(x);
 }
 
+bool can_add_and_layer_norm(const Tensor& x, const Tensor& residual) {
+  return type_of(x) && x.scalar_type() == residual.scalar_type() && x.dim() > 0 && x.numel() > 0 &&
+         x.sizes() == residual.sizes() && x.is_contiguous() && residual.is_contiguous() && begins_on_a_pair(x) &&
+         begins_on_a_pair(residual);
+}
+
 Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps,
                   Activation activation) {
   TORCH_CHECK(can_group_norm(x) && x.size(1) % groups == 0 && weight.scalar_type() == x.scalar_type() &&
@@ -74,6 +80,20 @@ Tensor geglu(const Tensor& x) {
   Tensor y = at::empty(shape, x.options());
   check(call(y.numel() / width, width, *type_of(x), x.device().index(), x.const_data_ptr(), y.mutable_data_ptr()),
         "GEGLU");
+  return y;
+}
+
+Tensor add_and_layer_norm(Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias, double eps) {
+  TORCH_CHECK(can_add_and_layer_norm(x, residual) && weight.numel() == x.size(-1) && bias.numel() == x.size(-1) &&
+                  weight.scalar_type() == x.scalar_type() && bias.scalar_type() == x.scalar_type(),
+              "LayerNorm of ", x.sizes(), " + ", residual.sizes(), " with weights ", weight.sizes());
+  static const auto call = function<decltype(easel_cuda_residual_layer_norm)>("easel_cuda_residual_layer_norm");
+  const EaselLayerNorm sizes{.rows = x.numel() / x.size(-1), .width = x.size(-1), .eps = eps};
+  Tensor y = at::empty_like(x);
+  check(call(&sizes, *type_of(x), x.device().index(), x.const_data_ptr(), residual.const_data_ptr(),
+             weight.contiguous().const_data_ptr(), bias.contiguous().const_data_ptr(), x.mutable_data_ptr(),
+             y.mutable_data_ptr()),
+        "LayerNorm of a sum");
   return y;
 }
 

@@ -14,8 +14,13 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const T
 // As nn.h's geglu(), of a contiguous x.
 Tensor geglu(const Tensor& x);
 
+// x + residual in x's memory, and LayerNorm of that sum, which is returned. x and residual: [..., W] of one shape,
+// contiguous; weight and bias: [W]; all of one dtype, float32, float16 or bfloat16. Statistics are float32.
+Tensor add_and_layer_norm(Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias, double eps);
+
 // Whether they take x, which is on a CUDA device.
 bool can_group_norm(const Tensor& x);
 bool can_geglu(const Tensor& x);
+bool can_add_and_layer_norm(const Tensor& x, const Tensor& residual);
 
 }  // namespace easel::cuda

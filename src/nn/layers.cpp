@@ -217,6 +217,20 @@ LayerNorm::LayerNorm(const Weights& w, int64_t width, double eps_)
 
 Tensor LayerNorm::operator()(const Tensor& x) const { return at::layer_norm(x, weight.sizes(), weight, bias, eps); }
 
+SumAndNorm LayerNorm::of_sum(const Linear& linear, const Tensor& x, const Tensor& residual) const {
+  if (kernels() == Kernels::kFast && x.is_cuda()) {
+    Tensor sum = linear(x);
+    if (cuda::can_add_and_layer_norm(sum, residual)) {
+      Tensor norm = cuda::add_and_layer_norm(sum, residual, weight, bias, eps);
+      return {std::move(sum), std::move(norm)};
+    }
+    sum.add_(residual);
+    return {sum, (*this)(sum)};
+  }
+  Tensor sum = linear(x, residual);
+  return {sum, (*this)(sum)};
+}
+
 namespace {
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, const Tensor& mask, bool causal) {

@@ -38,21 +38,17 @@ TextProjections::KeysValues Attention::project(const TextContext& text) const {
   return kept;
 }
 
-Tensor Attention::operator()(const Tensor& x, const TextProjections::KeysValues& context,
-                             const Tensor& residual) const {
-  return to_out(attention(to_q(x), context.keys, context.values, heads), residual);
+Tensor Attention::operator()(const Tensor& x, const TextProjections::KeysValues& context) const {
+  return attention(to_q(x), context.keys, context.values, heads);
 }
 
-Tensor Attention::after(const LayerNorm& norm, const TextProjections::KeysValues& context,
-                        const Tensor& residual) const {
-  // SDXL's text is zeros where there is no negative prompt.
-  const int64_t silent = context.silent, rest = residual.size(0) - silent;
-  if (silent == 0) return (*this)(norm(residual), context, residual);
-  const Tensor biased = residual.narrow(0, 0, silent) + to_out.bias;
+Tensor Attention::beside_zeros(const SumAndNorm& h, const TextProjections::KeysValues& context) const {
+  const int64_t silent = context.silent, rest = h.sum.size(0) - silent;
+  const Tensor biased = h.sum.narrow(0, 0, silent) + to_out.bias;
   if (rest == 0) return biased;
   const auto spoken = [&](const Tensor& t) { return t.narrow(0, silent, rest); };
-  const Tensor x = spoken(residual);
-  return at::cat({biased, (*this)(norm(x), {spoken(context.keys), spoken(context.values)}, x)});
+  const Tensor attended = (*this)(spoken(h.norm), {spoken(context.keys), spoken(context.values)});
+  return at::cat({biased, to_out(attended, spoken(h.sum))});
 }
 
 GegluFeedForward::GegluFeedForward(const Weights& w, int64_t width)
@@ -82,10 +78,17 @@ BasicTransformerBlock::BasicTransformerBlock(const Weights& w, const Transformer
       ff(w / "ff", s.channels) {}
 
 Tensor BasicTransformerBlock::operator()(Tensor x, const TextContext& text) const {
-  const Tensor normed = norm1(x);
-  x = attn1(normed, attn1.project(normed), x);
-  x = attn2.after(norm2, attn2.project(text), x);
-  return ff(norm3(x), x);
+  SumAndNorm h = {.sum = x, .norm = norm1(x)};
+  x.reset();
+  h = norm2.of_sum(attn1.to_out, attn1(h.norm, attn1.project(h.norm)), h.sum);
+  const TextProjections::KeysValues told = attn2.project(text);
+  if (told.silent == 0) {
+    h = norm3.of_sum(attn2.to_out, attn2(h.norm, told), h.sum);
+  } else {
+    h.sum = attn2.beside_zeros(h, told);
+    h.norm = norm3(h.sum);
+  }
+  return ff(h.norm, h.sum);
 }
 
 Transformer2D::Transformer2D(const Weights& w, const TransformerSpec& s)

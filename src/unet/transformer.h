@@ -24,10 +24,11 @@ struct Attention {
   // context: [B, S, context_width]
   TextProjections::KeysValues project(const Tensor& context) const;
   TextProjections::KeysValues project(const TextContext& text) const;
-  // x: [B, T, width] → the same, residual added.
-  Tensor operator()(const Tensor& x, const TextProjections::KeysValues& context, const Tensor& residual) const;
-  // The same of x = norm(residual), without the work for those that attend to zeros.
-  Tensor after(const LayerNorm& norm, const TextProjections::KeysValues& context, const Tensor& residual) const;
+  // x: [B, T, width] → the same, before to_out.
+  Tensor operator()(const Tensor& x, const TextProjections::KeysValues& context) const;
+  // What is h.sum after attention to a context some of which is silent: what attends to zeros is given the bias alone.
+  // SDXL's text is zeros where there is no negative prompt.
+  Tensor beside_zeros(const SumAndNorm& h, const TextProjections::KeysValues& context) const;
 };
 
 // Shazeer 2020, arXiv 2002.05202: one projection to value and gate, value·gelu(gate), one projection back.

@@ -1,6 +1,7 @@
 #include "easel/unet.h"
 
 #include "unet/condition_embedding.h"
+#include "unet/graphed_body.h"
 
 namespace easel {
 
@@ -35,16 +36,22 @@ void TextProjections::begin(const Tensor& context) {
   // The held text's memory cannot be another text's.
   const bool is_same = context_.defined() && context_.data_ptr() == context.data_ptr() &&
                        context_.sizes() == context.sizes() && context_.strides() == context.strides();
-  if (!is_same) layers_.clear();
+  if (!is_same) layers_.clear(), ++texts_;
   context_ = context;
 }
 
 Tensor UNet::operator()(const Tensor& sample, double t, const Tensor& context, const AddedConditions& added,
-                        const ControlResiduals* control, DeepFeature* deep, TextProjections* projections) const {
+                        const ControlResiduals* control, DeepFeature* deep, TextProjections* projections,
+                        StepGraphs* graphs) const {
   check_arguments(spec_, sample, context, added);
   const Tensor x = spec_.center_input_sample ? 2 * sample - 1 : sample;
   if (projections != nullptr) projections->begin(context);
-  return network_->body(x, network_->condition(spec_, sample, t, added), {context, projections}, control, deep);
+  // Outside a graph: it comes from numbers of the host's.
+  const Tensor time = network_->condition(spec_, sample, t, added);
+  const TextContext text = {context, projections};
+  if (graphs == nullptr || !graphs->are_on() || projections == nullptr)
+    return network_->body(x, time, text, control, deep);
+  return graphed(network_->body, *graphs, x, time, text, control, deep);
 }
 
 }  // namespace easel

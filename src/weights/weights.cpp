@@ -32,7 +32,11 @@ std::string label(const WeightSource& source, const std::string& key) {
 }  // namespace
 
 Weights::Weights(SourcePtr source, at::Device device, at::ScalarType dtype)
-    : source_(std::move(source)), device_(device), dtype_(dtype), binding_(std::make_shared<Binding>()) {
+    : source_(std::move(source)),
+      device_(device),
+      dtype_(dtype),
+      binding_(std::make_shared<Binding>()),
+      upload_(std::make_shared<DeviceUpload>(device)) {
   if (!source_) return;
   for (std::string& name : source_->names()) binding_->stored.insert(std::move(name));
 }
@@ -149,7 +153,7 @@ Tensor Weights::convert(const std::string& key, const Tensor& stored) const {
                                    (overflow ? "has values beyond the range of " + dtype_name(dtype_)
                                              : std::string("holds values that are not finite (NaN or infinity)")));
   }
-  const Tensor bound = converted.to(device_);
+  const Tensor bound = (*upload_)(converted);
   if (!bound.is_alias_of(stored)) source_->drop_pages(key);
   return bound;
 }

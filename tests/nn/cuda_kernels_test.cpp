@@ -71,6 +71,41 @@ TEST(CudaKernels, GegluOnThreads) {
   }
 }
 
+template <typename T>
+void expect_residual_layer_norms(at::ScalarType dtype, double tolerance) {
+  for (const auto& [rows, width, mean] : {std::tuple<int64_t, int64_t, double>{5, 320, 0},
+                                          {3, 7, 0},
+                                          {2, 1, 0},
+                                          {4, 2, 0},
+                                          {3, 331, 0},
+                                          {2, 640, 100},
+                                          {1, 129, 100}}) {
+    const Tensor x = (at::randn({rows, width}) + mean).to(dtype), residual = at::randn({rows, width}).to(dtype);
+    const Tensor weight = at::randn({width}).to(dtype), bias = at::randn({width}).to(dtype);
+    const Tensor sum = x + residual;
+    const Tensor norm =
+        at::layer_norm(sum.to(at::kDouble), {width}, weight.to(at::kDouble), bias.to(at::kDouble), 1e-5);
+    Tensor got = x.clone(), y = at::full_like(x, NAN);
+    const LayerNormSizes s{rows, width, 1e-5F};
+    const auto run = [&]<int N>(std::integral_constant<int, N>) {
+      cuda::residual_layer_norm<T, N>(kOnThreads, s, got.const_data_ptr<T>(), residual.const_data_ptr<T>(),
+                                      weight.const_data_ptr<T>(), bias.const_data_ptr<T>(), got.mutable_data_ptr<T>(),
+                                      y.mutable_data_ptr<T>());
+    };
+    width % 2 == 0 ? run(std::integral_constant<int, 2>()) : run(std::integral_constant<int, 1>());
+    EXPECT_TRUE(at::equal(got, sum)) << dtype << " " << x.sizes();
+    EXPECT_LE(relative_difference(y.to(at::kDouble), norm), tolerance) << dtype << " " << x.sizes();
+  }
+}
+
+// Odd widths, more and fewer values than a block has threads, one value, and a mean far from zero; the sum in place.
+TEST(CudaKernels, ResidualLayerNormOnThreads) {
+  at::manual_seed(1);
+  expect_residual_layer_norms<float>(at::kFloat, 5e-6);
+  expect_residual_layer_norms<at::Half>(at::kHalf, 1e-3);
+  expect_residual_layer_norms<at::BFloat16>(at::kBFloat16, 8e-3);
+}
+
 TEST(CudaKernels, TakeWhatTheyCanRead) {
   const Tensor x = at::zeros({1, 8, 3, 3}), last = x.contiguous(at::MemoryFormat::ChannelsLast);
   EXPECT_TRUE(can_group_norm(last));
@@ -83,6 +118,11 @@ TEST(CudaKernels, TakeWhatTheyCanRead) {
   EXPECT_FALSE(can_geglu(tokens.transpose(0, 1)));
   EXPECT_FALSE(can_geglu(at::zeros({2, 5}))) << "no two halves";
   EXPECT_FALSE(can_geglu(odd)) << "between two pairs";
+  EXPECT_TRUE(can_add_and_layer_norm(tokens, tokens));
+  EXPECT_FALSE(can_add_and_layer_norm(tokens, tokens.to(at::kHalf)));
+  EXPECT_FALSE(can_add_and_layer_norm(tokens, at::zeros({1, 5, 12}))) << "another shape";
+  EXPECT_FALSE(can_add_and_layer_norm(tokens, at::zeros({2, 5, 24}).narrow(2, 0, 12)));
+  EXPECT_FALSE(can_add_and_layer_norm(odd, tokens));
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include "support/fake_graphs.h"
 #include "support/faults.h"
 #include "unet/kinds.h"
 
@@ -73,6 +74,53 @@ TEST(UNet, ReusesItsDeepLayers) {
       EXPECT_LE(relative_difference(unet(x, 500, context, {}, nullptr, &deep), want), 1e-6) << branch;
       EXPECT_GT(relative_difference(unet(other, 500, context, {}, nullptr, &deep), unet(other, 500, context)), 1e-4);
     }
+  }
+}
+
+// Of the shapes of a way down that begins with x.
+ControlResiduals random_control(const UNetSpec& spec, const Tensor& x) {
+  int64_t height = x.size(2), width = x.size(3);
+  ControlResiduals control;
+  const auto add = [&](int64_t channels) {
+    control.down.push_back(0.1 * at::randn({x.size(0), channels, height, width}));
+  };
+  add(spec.levels.front().channels);
+  for (std::size_t i = 0; i < spec.levels.size(); ++i) {
+    for (int64_t layer = 0; layer < spec.levels[i].layers; ++layer) add(spec.levels[i].channels);
+    if (i + 1 == spec.levels.size()) break;
+    height = (height + 1) / 2, width = (width + 1) / 2;
+    add(spec.levels[i].channels);
+  }
+  control.mid = 0.1 * at::randn_like(control.down.back());
+  return control;
+}
+
+// Whatever changes from call to call reaches a graph: the noise, the timestep, the control; and another text, another
+// batch and a call that reuses its deep layers are no replay of what they are not.
+TEST(UNet, CallsThroughGraphsAreTheCallsThemselves) {
+  const UNetSpec spec = spec_of("sd1");
+  const UNet unet(weights("unet"), spec);
+  const Tensor first = at::randn({2, 77, 32}), second = at::randn({2, 77, 32}), one = at::randn({1, 77, 32});
+  for (const bool is_all : {false, true}) {  // with control and deep layers
+    GraphCounts counts;
+    StepGraphs graphs(std::make_unique<FakeGraphs>(counts));
+    TextProjections kept, kept_too;
+    DeepFeature deep{.branch = 1, .is_reused = false, .x = {}}, deep_too = deep;
+    int call = 0;
+    for (const Tensor& text : {first, second, one}) {
+      for (int i = 0; i < 6; ++i, ++call) {
+        const Tensor x = at::randn({text.size(0), 4, 5, 4});
+        const ControlResiduals control = random_control(spec, x);
+        deep.is_reused = deep_too.is_reused = i % 2 == 1;
+        const auto run = [&](TextProjections& projections, DeepFeature& feature, StepGraphs* through) {
+          return unet(x, 900 - 7 * call, text, {}, is_all ? &control : nullptr, is_all ? &feature : nullptr,
+                      &projections, through);
+        };
+        EXPECT_TRUE(at::equal(run(kept, deep, &graphs), run(kept_too, deep_too, nullptr))) << call << " " << is_all;
+      }
+    }
+    EXPECT_EQ(counts.captures, is_all ? 6 : 3) << "of each text, and with deep layers of both kinds";
+    EXPECT_EQ(counts.replays, is_all ? 12 : 15);
   }
 }
 

@@ -22,4 +22,15 @@ const char* easel_cuda_group_norm(const EaselGroupNorm* sizes, EaselCudaType typ
 
 // [rows, 2·width], value and gate → [rows, width]: value·GELU(gate), with erf.
 const char* easel_cuda_geglu(int64_t rows, int64_t width, EaselCudaType type, int32_t device, const void* x, void* y);
+
+struct EaselLayerNorm {
+  int64_t rows, width;
+  double eps;
+};
+
+// x, residual, sum and y: [rows, width]; weight and bias: [width]. sum = x + residual, and may be x; y =
+// LayerNorm(sum).
+const char* easel_cuda_residual_layer_norm(const EaselLayerNorm* sizes, EaselCudaType type, int32_t device,
+                                           const void* x, const void* residual, const void* weight, const void* bias,
+                                           void* sum, void* y);
 }

@@ -57,3 +57,14 @@ extern "C" const char* easel_cuda_geglu(int64_t rows, int64_t width, EaselCudaTy
     geglu<T, lanes()>(launch, rows, width, static_cast<const T*>(x), static_cast<T*>(y));
   });
 }
+
+extern "C" const char* easel_cuda_residual_layer_norm(const EaselLayerNorm* s, EaselCudaType type, int32_t device,
+                                                      const void* x, const void* residual, const void* weight,
+                                                      const void* bias, void* sum, void* y) {
+  return on_device(device, type, s->width % 2 == 0, [&](const auto& launch, auto of_type, auto lanes) {
+    using T = decltype(of_type);
+    residual_layer_norm<T, lanes()>(launch, {s->rows, s->width, static_cast<float>(s->eps)}, static_cast<const T*>(x),
+                                    static_cast<const T*>(residual), static_cast<const T*>(weight),
+                                    static_cast<const T*>(bias), static_cast<T*>(sum), static_cast<T*>(y));
+  });
+}

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define EASEL_CUDA_ABI 2
+#define EASEL_CUDA_ABI 3
 
 extern "C" {
 
