@@ -214,8 +214,8 @@ TEST_F(Merge, WhatDoesNotBelongTogether) {
 // ---- kill -9, signals, full disks ---------------------------------------------------------------------------------
 
 TEST_F(Resume, KilledAtAnyMoment) {
-  constexpr int kKills = 10;
-  make("jobs.txt", jobs(40));
+  constexpr int kKills = 6;
+  make("jobs.txt", jobs(24));
   const Words alike = {"--batch-size", "3", "--resume"};
   const auto start = std::chrono::steady_clock::now();
   ASSERT_EQ(batch(with(alike, {"--outdir", "whole"})).code, 0);
@@ -233,7 +233,7 @@ TEST_F(Resume, KilledAtAnyMoment) {
   const Result last = batch(with(alike, {"--outdir", "killed"}));
   EXPECT_EQ(last.code, 0) << last.err;
   expect_equal(pictures("killed"), pictures("whole"));
-  EXPECT_EQ(checked_records("killed/manifest.jsonl"), 40);
+  EXPECT_EQ(checked_records("killed/manifest.jsonl"), 24);
 }
 
 TEST_F(Resume, TheFirstInterruptionWaitsForThePackTheSecondForNothing) {
