@@ -4,9 +4,16 @@ steps, guidance and threads, each in a process of its own, in alternating rounds
 
     peers.py --easel PROGRAM [--spec sd15] [--dtype bf16] [--steps 4] [--rounds 2] [--peers easel,diffusers,openvino]
 
-Peers: easel, diffusers (channels-last), compiled (the same under torch.compile), openvino (static shapes). Needs the packages
-of scripts/golden/requirements.txt, and openvino==2026.4.0 for the last. The checkpoint is made once and
-kept in --weights (2 GB for sd15). Prints a table: seconds of a step with guidance (median over steps after the first), of
+Peers: easel, diffusers (channels-last), compiled (the same under torch.compile, frozen), openvino (static shapes), sdcpp
+(stable-diffusion.cpp, sampler ddim_trailing). sdcpp takes f16 for bf16, without flash attention: on a Zen 4 with AVX512-BF16 a
+step took 29.8 s in f16, 36.1 s in bf16, 30.6 s in f32, 83.6 s with diffusion_flash_attn, 32.0 s with diffusion_conv_direct, and
+45.8 s without GGML_LLAMAFILE. Needs, in the Python that runs it,
+
+    pip install -r scripts/golden/requirements.txt openvino==2026.4.0
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON -DSD_WEBP=OFF -DSD_WEBM=OFF" pip install stable-diffusion-cpp-python==0.4.7
+
+and a C++ compiler for compiled and sdcpp. The checkpoint is made once and kept in --weights (2 GB for sd15; for sdcpp once more
+as a single file). Prints a table: seconds of a step with guidance (median over steps after the first), of
 decoding, of the whole picture without loading, and peak memory, each with its ratio to easel's.
 """
 import argparse
@@ -32,6 +39,18 @@ def make_weights(spec: str, folder: Path) -> Path:
     return target
 
 
+def make_single_file(easel: str, folder: Path) -> None:
+    target = single_file(folder)
+    if not target.exists():
+        unfinished = target.with_name("unfinished-" + target.name)
+        subprocess.run([easel, "convert", str(folder), str(unfinished)], check=True)
+        unfinished.rename(target)
+
+
+def single_file(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".safetensors")
+
+
 # --- easel -------------------------------------------------------------------------------------------------------
 
 
@@ -43,7 +62,7 @@ def run_easel(a, model: Path, size: int) -> dict:
             "picture": statistics.median(out["picture"]), "memory": out["peak_memory_bytes"], "load": out["load"]}
 
 
-# --- diffusers and OpenVINO, each in a process of its own ----------------------------------------------------------
+# --- the peers, each in a process of its own -----------------------------------------------------------------------
 
 
 def peak_memory() -> int:
@@ -88,6 +107,8 @@ def run_diffusers(model: str, dtype: str, size: int, steps: int) -> dict:
 
 def run_compiled(model: str, dtype: str, size: int, steps: int) -> dict:
     import torch
+    import torch._inductor.config as inductor
+    inductor.freezing = True  # weights in oneDNN's own layouts, as easel's: a step was a tenth faster, peak memory 0.9 GB more
     begin = time.perf_counter()
     pipe = diffusers_pipeline(model, dtype)
     pipe.unet.forward = torch.compile(pipe.unet.forward)
@@ -143,10 +164,41 @@ def run_openvino(model: str, dtype: str, size: int, steps: int) -> dict:
     return {**timed_picture(pipe, size, steps), "load": load, "memory": peak_memory()}
 
 
+SDCPP_TYPES = {"bf16": "f16", "f32": "f32"}
+
+
+def sdcpp_picture(model, size: int, steps: int) -> dict:
+    marks = []
+
+    def mark(step, total, seconds):
+        if step > 0:  # 0 is told before the first
+            marks.append(time.perf_counter())
+
+    start = time.perf_counter()
+    image = model.generate_image(prompt=PROMPT, width=size, height=size, sample_steps=steps, cfg_scale=7.5, sample_method="ddim_trailing",
+                                 seed=0, progress_callback=mark)[0]
+    end = time.perf_counter()
+    if all(low == high for low, high in image.convert("RGB").getextrema()):
+        raise RuntimeError("stable-diffusion.cpp made a picture of one colour: its values are not numbers or it failed")
+    return {"step": statistics.median(b - a for a, b in zip(marks, marks[1:])), "decode": end - marks[-1], "picture": end - start}
+
+
+def run_sdcpp(folder: str, dtype: str, size: int, steps: int) -> dict:
+    from stable_diffusion_cpp import StableDiffusion
+    begin = time.perf_counter()
+    model = StableDiffusion(model_path=str(single_file(Path(folder))), wtype=SDCPP_TYPES[dtype], n_threads=os.cpu_count(),
+                            vae_decode_only=True, verbose=False)
+    load = time.perf_counter() - begin
+    sdcpp_picture(model, size, 2)
+    return {**sdcpp_picture(model, size, steps), "load": load, "memory": peak_memory()}
+
+
 def in_process(function: str, a, model: Path, size: int) -> dict:
     code = f"import sys, json; sys.path.insert(0, {str(Path(__file__).parent)!r}); import peers; " \
            f"print('RESULT ' + json.dumps(peers.{function}({str(model)!r}, {a.dtype!r}, {size}, {a.steps})))"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"peers.py: {function} failed ({done.returncode}):\n{done.stderr[-4000:]}")
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))[7:])
 
 
@@ -164,6 +216,8 @@ def main() -> None:
     a = parser.parse_args()
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     model, size = make_weights(a.spec, a.weights), a.size or SIZES[a.spec]
+    if "sdcpp" in a.peers.split(","):
+        make_single_file(a.easel, model)
     results = {name: [] for name in a.peers.split(",")}
     for _ in range(a.rounds):
         for name in results:
