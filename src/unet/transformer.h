@@ -19,11 +19,16 @@ struct TextContext {
 // Self-attention, or cross-attention where the context is another sequence. No biases on q, k and v.
 struct Attention {
   Linear to_q, to_k, to_v, to_out;
+  std::optional<Linear> to_qkv;  // of self-attention, in place of the first three's weights
   int64_t heads;
   Attention(const Weights& w, int64_t width, int64_t context_width, int64_t heads);
   // context: [B, S, context_width]
   TextProjections::KeysValues project(const Tensor& context) const;
   TextProjections::KeysValues project(const TextContext& text) const;
+  // Makes to_qkv, where the layers allow it; the context is x itself from then on.
+  void fuse_projections();
+  // Self-attention. x: [B, T, width] → the same, before to_out.
+  Tensor of_itself(const Tensor& x) const;
   // x: [B, T, width] → the same, before to_out.
   Tensor operator()(const Tensor& x, const TextProjections::KeysValues& context) const;
   // What is h.sum after attention to a context some of which is silent: what attends to zeros is given the bias alone.

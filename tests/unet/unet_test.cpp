@@ -1,6 +1,7 @@
 #include "support/fake_graphs.h"
 #include "support/faults.h"
 #include "unet/kinds.h"
+#include "unet/transformer.h"
 
 namespace easel {
 namespace {
@@ -122,6 +123,28 @@ TEST(UNet, CallsThroughGraphsAreTheCallsThemselves) {
     EXPECT_EQ(counts.captures, is_all ? 6 : 3) << "of each text, and with deep layers of both kinds";
     EXPECT_EQ(counts.replays, is_all ? 12 : 15);
   }
+}
+
+// As on a CUDA device. No difference was seen on an x86 processor.
+TEST(Attention, FusedProjectionsAreTheThreeOfThem) {
+  const int64_t width = spec_of("sd1").levels.front().channels, heads = spec_of("sd1").levels.front().heads;
+  const Weights w = weights("unet") / "down_blocks" / 0 / "attentions" / 0 / "transformer_blocks" / 0 / "attn1";
+  const Attention separate(w, width, width, heads);
+  Attention fused = separate;
+  fused.fuse_projections();
+  ASSERT_TRUE(fused.to_qkv);
+  EXPECT_EQ(fused.to_qkv->weight.sizes(), at::IntArrayRef({3 * width, width}));
+  for (const Linear* linear : {&fused.to_q, &fused.to_k, &fused.to_v})
+    EXPECT_FALSE(linear->weight.defined()) << "the memory of the three weights is kept";
+  const Tensor x = at::randn({2, 35, width});
+  EXPECT_LE(relative_difference(fused.of_itself(x), separate.of_itself(x)), 1e-6);
+
+  Attention with_lora = separate;
+  with_lora.to_k.changes.push_back({at::randn({2, width}), at::randn({width, 2}), 1.0});
+  const Tensor changed = with_lora.of_itself(x);
+  with_lora.fuse_projections();
+  EXPECT_FALSE(with_lora.to_qkv) << "a LoRA beside the weight would be lost";
+  EXPECT_TRUE(at::equal(with_lora.of_itself(x), changed));
 }
 
 // The projections of one text are computed by its first call alone: what is then written into the text's own memory is
