@@ -36,7 +36,10 @@ void TextProjections::begin(const Tensor& context) {
   // The held text's memory cannot be another text's.
   const bool is_same = context_.defined() && context_.data_ptr() == context.data_ptr() &&
                        context_.sizes() == context.sizes() && context_.strides() == context.strides();
-  if (!is_same) layers_.clear(), ++texts_;
+  if (!is_same) {
+    layers_.clear();
+    ++texts_;
+  }
   context_ = context;
 }
 
