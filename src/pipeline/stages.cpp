@@ -55,6 +55,9 @@ int64_t bytes_in(const Weights& shapes, at::ScalarType dtype, std::optional<Coar
   return bytes;
 }
 
+// A text encoder's weights are read once or twice: packing them would take longer than it saves.
+bool is_called_often(Part part) { return part == Part::kUNet || part == Part::kVae; }
+
 Coarsest coarsest_of(const Checkpoint& c, Part part) {
   return part == Part::kUNet ? c.unet.coarsest() : Coarsest::kSmall;
 }
@@ -65,8 +68,8 @@ Weights of_many_calls(const Weights& w, const Precision& precision, Coarsest coa
 }
 
 std::optional<Coarsest> packed_as(const Checkpoint& c, Part part, const Precision& precision) {
-  const bool is_packed = (part == Part::kUNet || part == Part::kVae) && precision.device.is_cpu();
-  return is_packed && kernels() == Kernels::kFast ? std::optional(coarsest_of(c, part)) : std::nullopt;
+  const bool is_packed = is_called_often(part) && precision.device.is_cpu() && kernels() == Kernels::kFast;
+  return is_packed ? std::optional(coarsest_of(c, part)) : std::nullopt;
 }
 
 }  // namespace
@@ -118,10 +121,7 @@ const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::Sc
     const SourcePtr own = open_weights(checkpoint_, part, precision_.unet != at::kFloat);
     const Weights w(with_loras(own, name_of(part), applied_to(part, loras_), loras_at_runtime_), precision_.device,
                     dtype);
-    // A text encoder's weights are read once or twice: packing them would take longer than it saves.
-    Network network(
-        part == Part::kUNet || part == Part::kVae ? of_many_calls(w, precision_, coarsest_of(checkpoint_, part)) : w,
-        spec);
+    Network network(is_called_often(part) ? of_many_calls(w, precision_, coarsest_of(checkpoint_, part)) : w, spec);
     // Names were checked by audit(); values are checked as they are bound.
     w.finish(name_of(part), [](const std::string&) { return true; });
     stage.emplace(std::move(network));
