@@ -6,6 +6,8 @@
 // layout without copies, and a [B, H·W, C] token view of it is free.
 #pragma once
 
+#include <unordered_map>
+
 #include "easel/tensor.h"
 #include "easel/weights.h"
 
@@ -40,6 +42,8 @@ struct Added {
   Tensor residual;  // [B, out, H, W]
 };
 
+struct GroupNorm;
+
 // weight [out, in, kernel, kernel], bias [out], of zeros where the file has none; square kernel.
 struct Conv2d {
   // Of the weight: as it is, in oneDNN's layout (of a 1x1 one as a linear's), transformed.
@@ -55,6 +59,8 @@ struct Conv2d {
   };
   Conv2d(const Weights& w, const Shape2d& shape);
   Tensor operator()(const Tensor& x, const Added& added = {}) const;
+  // Of norm.silu(x), where it can without that picture in memory.
+  Tensor of_norm_silu(const GroupNorm& norm, const Tensor& x, const Added& added = {}) const;
   // Of x brought to height × width by nearest neighbour.
   Tensor upsampled(const Tensor& x, int64_t height, int64_t width) const;
 
@@ -119,6 +125,33 @@ struct ResnetSpec {
   double output_scale = 1.0;  // the sum is divided by it
 };
 
+// What ResNet blocks make of the time embeddings of a run whose timesteps are known before: of all of them at once, at
+// the first call, and each call takes its own rows. For one network and one thread.
+class TimeShifts {
+ public:
+  // embeddings: [S·rows, time_width] after SiLU, `rows` of each of S calls.
+  TimeShifts(Tensor embeddings, int64_t rows) : embeddings_(std::move(embeddings)), rows_(rows) {}
+  // projection() of the call's embeddings: [rows, out].
+  Tensor of(const Linear& projection, int64_t call);
+
+ private:
+  Tensor embeddings_;
+  int64_t rows_;
+  std::unordered_map<const Linear*, Tensor> shifts_;
+};
+
+// The time embedding after SiLU, [1 or B, time_width]: a call's own, or one of a run's.
+struct TimeEmbedding {
+  Tensor own;
+  TimeShifts* run = nullptr;  // in place of it
+  int64_t call = 0;
+  TimeEmbedding(Tensor embedding = {}) : own(std::move(embedding)) {}  // NOLINT: most callers have but the tensor
+  TimeEmbedding(TimeShifts& shifts, int64_t which) : run(&shifts), call(which) {}
+  Tensor through(const Linear& projection) const {
+    return run != nullptr ? run->of(projection, call) : projection(own);
+  }
+};
+
 struct ResnetBlock {
   GroupNorm norm1;
   Conv2d conv1;
@@ -128,8 +161,8 @@ struct ResnetBlock {
   std::optional<Conv2d> conv_shortcut;  // where in ≠ out
   double output_scale;
   ResnetBlock(const Weights& w, const ResnetSpec& s);
-  // x: [B, in, H, W]; time: [1 or B, time_width] after SiLU, undefined without a time embedding → [B, out, H, W]
-  Tensor operator()(const Tensor& x, const Tensor& time = {}) const;
+  // x: [B, in, H, W]; time: undefined where time_width is 0 → [B, out, H, W]
+  Tensor operator()(const Tensor& x, const TimeEmbedding& time = {}) const;
 };
 
 // Self-attention over the pixels of a picture, added to it: diffusers' Attention with a GroupNorm and a residual

@@ -54,6 +54,10 @@ const std::vector<CudaDevice>& cuda_devices(std::string* why = nullptr);
 
 // A function of the plug-in, which has found a device. The caller knows its type (the interface.h of the room).
 void* cuda_function(const char* name);
+template <typename Function>
+Function* cuda_function(const char* name) {
+  return reinterpret_cast<Function*>(cuda_function(name));
+}
 
 // Copies tensors to a device. To a CUDA device they go through two page-locked buffers of 16 MB, which it holds for as
 // long as it lives: the driver copies from one on a stream of its own while the next tensor is read into the other.

@@ -4,8 +4,6 @@
 // channels, H × W: latent or picture size (any, odd ones too), T: text tokens, D: width of the text's hidden states.
 #pragma once
 
-#include <unordered_map>
-
 #include "easel/nn.h"
 #include "easel/step_graph.h"
 
@@ -111,6 +109,30 @@ class TextProjections {
   std::unordered_map<const void*, KeysValues> layers_;
 };
 
+// The time embeddings of one picture or pack, whose timesteps are known before. Belongs to one network and one thread.
+class TimeProjections {
+ public:
+  explicit TimeProjections(std::vector<double> timesteps);
+  // Of a call at t beside `added`; nothing where the call has to compute its own: at a timestep that was not named, or
+  // when the conditions are no longer those of the calls before. `embed` makes the embeddings of all the timesteps: [S,
+  // time_width] or, beside conditions of B rows, [S·B, time_width].
+  std::optional<TimeEmbedding> at(double t, const AddedConditions& added,
+                                  const std::function<Tensor(const std::vector<double>&)>& embed);
+
+ private:
+  std::vector<double> timesteps_;
+  AddedConditions added_;
+  std::optional<TimeShifts> shifts_;
+};
+
+// What is kept from one call of a network to the next, each of it or none.
+struct BetweenCalls {
+  DeepFeature* deep = nullptr;
+  TextProjections* texts = nullptr;
+  TimeProjections* times = nullptr;  // not used within graphs
+  StepGraphs* graphs = nullptr;  // for calls with `texts`; not to be used after the network or the projections are gone
+};
+
 // Immutable once built: calls may run concurrently.
 class UNet {
  public:
@@ -120,11 +142,8 @@ class UNet {
 
   // sample: [B, in_channels, H, W]; t: the training timestep, fractional for some schedules; context: [B, T, D] →
   // [B, out_channels, H, W], channels-last. Tensors in the weights' dtype and on their device.
-  // deep and projections: null, or what is kept and reused between calls of one picture. graphs: null, or where calls
-  // with projections are captured and replayed; it may not be used after this network or the projections are gone.
   Tensor operator()(const Tensor& sample, double t, const Tensor& context, const AddedConditions& added = {},
-                    const ControlResiduals* control = nullptr, DeepFeature* deep = nullptr,
-                    TextProjections* projections = nullptr, StepGraphs* graphs = nullptr) const;
+                    const ControlResiduals* control = nullptr, const BetweenCalls& kept = {}) const;
 
   const UNetSpec& spec() const { return spec_; }
 

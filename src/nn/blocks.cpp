@@ -12,10 +12,16 @@ ResnetBlock::ResnetBlock(const Weights& w, const ResnetSpec& s)
   if (s.in != s.out) conv_shortcut.emplace(w / "conv_shortcut", Conv2d::Shape2d{s.in, s.out, 1, 1, 0});
 }
 
-Tensor ResnetBlock::operator()(const Tensor& x, const Tensor& time) const {
-  const Tensor shift = time_emb_proj ? (*time_emb_proj)(time) : Tensor();
-  Tensor h = conv1(norm1.silu(x), {.shift = shift, .residual = {}});
-  h = conv2(norm2.silu(h), {.shift = {}, .residual = conv_shortcut ? (*conv_shortcut)(x) : x});
+Tensor TimeShifts::of(const Linear& projection, int64_t call) {
+  Tensor& all = shifts_[&projection];
+  if (!all.defined()) all = projection(embeddings_);
+  return all.narrow(0, call * rows_, rows_);
+}
+
+Tensor ResnetBlock::operator()(const Tensor& x, const TimeEmbedding& time) const {
+  const Tensor shift = time_emb_proj ? time.through(*time_emb_proj) : Tensor();
+  Tensor h = conv1.of_norm_silu(norm1, x, {.shift = shift, .residual = {}});
+  h = conv2.of_norm_silu(norm2, h, {.shift = {}, .residual = conv_shortcut ? (*conv_shortcut)(x) : x});
   return output_scale == 1.0 ? h : h.div_(output_scale);
 }
 

@@ -25,11 +25,6 @@ bool begins_on_a_pair(const Tensor& x) {
   return reinterpret_cast<std::uintptr_t>(x.const_data_ptr()) % (2 * x.element_size()) == 0;
 }
 
-template <typename Function>
-Function* function(const char* name) {
-  return reinterpret_cast<Function*>(cuda_function(name));
-}
-
 void check(const char* fault, const char* what) { TORCH_CHECK(fault == nullptr, what, " on the CUDA device: ", fault); }
 
 }  // namespace
@@ -55,8 +50,8 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const T
                   bias.scalar_type() == x.scalar_type(),
               "group_norm of ", x.sizes(), " in ", groups, " groups");
   static const auto workspace_of =
-      function<decltype(easel_cuda_group_norm_workspace)>("easel_cuda_group_norm_workspace");
-  static const auto call = function<decltype(easel_cuda_group_norm)>("easel_cuda_group_norm");
+      cuda_function<decltype(easel_cuda_group_norm_workspace)>("easel_cuda_group_norm_workspace");
+  static const auto call = cuda_function<decltype(easel_cuda_group_norm)>("easel_cuda_group_norm");
   const EaselGroupNorm sizes{.batch = x.size(0),
                              .pixels = x.size(2) * x.size(3),
                              .channels = x.size(1),
@@ -73,7 +68,7 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const T
 
 Tensor geglu(const Tensor& x) {
   TORCH_CHECK(can_geglu(x), "geglu of ", x.sizes());
-  static const auto call = function<decltype(easel_cuda_geglu)>("easel_cuda_geglu");
+  static const auto call = cuda_function<decltype(easel_cuda_geglu)>("easel_cuda_geglu");
   const int64_t width = x.size(-1) / 2;
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = width;
@@ -87,7 +82,7 @@ Tensor add_and_layer_norm(Tensor& x, const Tensor& residual, const Tensor& weigh
   TORCH_CHECK(can_add_and_layer_norm(x, residual) && weight.numel() == x.size(-1) && bias.numel() == x.size(-1) &&
                   weight.scalar_type() == x.scalar_type() && bias.scalar_type() == x.scalar_type(),
               "LayerNorm of ", x.sizes(), " + ", residual.sizes(), " with weights ", weight.sizes());
-  static const auto call = function<decltype(easel_cuda_residual_layer_norm)>("easel_cuda_residual_layer_norm");
+  static const auto call = cuda_function<decltype(easel_cuda_residual_layer_norm)>("easel_cuda_residual_layer_norm");
   const EaselLayerNorm sizes{.rows = x.numel() / x.size(-1), .width = x.size(-1), .eps = eps};
   Tensor y = at::empty_like(x);
   check(call(&sizes, *type_of(x), x.device().index(), x.const_data_ptr(), residual.const_data_ptr(),

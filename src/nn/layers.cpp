@@ -132,9 +132,10 @@ Tensor joined(const Tensor& bias, const Tensor& shift) {
   return shift.defined() ? (sum + shift.to(at::kFloat)).contiguous() : sum;
 }
 
-Tensor winograd(const Conv2d& conv, const Tensor& x, const Added& added, int64_t height, int64_t width) {
+Tensor winograd(const Conv2d& conv, const Tensor& x, const Added& added, int64_t height, int64_t width,
+                const std::optional<cpu::ChannelAffine>& norm = {}) {
   return cpu::winograd_convolution(x, {conv.weight, conv.scale}, {joined(conv.bias, added.shift), added.residual},
-                                   height, width);
+                                   height, width, norm);
 }
 
 Tensor packed(const Conv2d& conv, const Tensor& x, const Added& added) {
@@ -169,6 +170,13 @@ Tensor Conv2d::operator()(const Tensor& x, const Added& added) const {
       return add_low_ranks(plus(at::conv2d(x, weight, bias, stride, padding), added), x);
   }
   return {};
+}
+
+Tensor Conv2d::of_norm_silu(const GroupNorm& norm, const Tensor& x, const Added& added) const {
+  const bool at_once = form == Form::kWinograd && changes.empty() && cpu::can_group_norm(x);
+  if (!at_once) return (*this)(norm.silu(x), added);
+  const cpu::ChannelAffine affine = cpu::group_norm_affine(x, norm.groups, norm.weight, norm.bias, norm.eps);
+  return winograd(*this, x, added, x.size(2), x.size(3), affine);
 }
 
 Tensor Conv2d::upsampled(const Tensor& x, int64_t height, int64_t width) const {

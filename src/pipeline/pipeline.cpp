@@ -145,6 +145,8 @@ TextSchedule Pipeline::Stages::texts(Model& model, const Pack& pack, const Memor
   const auto make_room = [&] {
     if (plan.free_text) free_pictures_networks();
   };
+  // Uploads go on beside the text encoders' work. The processor's cores would be taken from them.
+  if (!plan.free_text && nets.precision().device.is_cuda()) nets.load_unet_ahead();
   TextSchedule schedule = condition(pack, first_pass, model.tokenizers, nets, cuts, make_room, time);
   if (plan.free_text) nets.free_text_encoders();
   return schedule;

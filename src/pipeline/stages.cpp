@@ -1,5 +1,8 @@
 #include "pipeline/stages.h"
 
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+
 #include <algorithm>
 
 namespace easel {
@@ -113,21 +116,40 @@ int64_t StageSet::bytes_of(Part part) {
 }
 
 template <class Network, class Spec>
+Network StageSet::load(Part part, at::ScalarType dtype, const Spec& spec) const {
+  // One choice of files for all parts, so that a run reads what its model hash says.
+  const SourcePtr own = open_weights(checkpoint_, part, precision_.unet != at::kFloat);
+  const Weights w(with_loras(own, name_of(part), applied_to(part, loras_), loras_at_runtime_), precision_.device,
+                  dtype);
+  Network network(is_called_often(part) ? of_many_calls(w, precision_, coarsest_of(checkpoint_, part)) : w, spec);
+  // Names were checked by audit(); values are checked as they are bound.
+  w.finish(name_of(part), [](const std::string&) { return true; });
+  return network;
+}
+
+template <class Network, class Spec>
 const Network& StageSet::loaded(std::optional<Network>& stage, Part part, at::ScalarType dtype, const Spec& spec,
                                 double* seconds) {
   if (!stage) {
     const double start = now_seconds();
-    // One choice of files for all parts, so that a run reads what its model hash says.
-    const SourcePtr own = open_weights(checkpoint_, part, precision_.unet != at::kFloat);
-    const Weights w(with_loras(own, name_of(part), applied_to(part, loras_), loras_at_runtime_), precision_.device,
-                    dtype);
-    Network network(is_called_often(part) ? of_many_calls(w, precision_, coarsest_of(checkpoint_, part)) : w, spec);
-    // Names were checked by audit(); values are checked as they are bound.
-    w.finish(name_of(part), [](const std::string&) { return true; });
-    stage.emplace(std::move(network));
+    stage.emplace(load<Network>(part, dtype, spec));
     *seconds += now_seconds() - start;
   }
   return *stage;
+}
+
+void StageSet::load_unet_ahead() {
+  if (unet_ || unet_ahead_.valid()) return;
+  unet_ahead_ = std::async(std::launch::async, [this, threads = at::get_num_threads()] {
+    const c10::InferenceMode guard;  // the caller's, and its number of threads, are not this thread's
+    set_threads(threads);
+    return load<UNet>(Part::kUNet, precision_.unet, checkpoint_.unet);
+  });
+}
+
+void StageSet::drop_unet_ahead() {
+  if (unet_ahead_.valid()) unet_ahead_.wait();
+  unet_ahead_ = {};
 }
 
 namespace {
@@ -142,6 +164,7 @@ bool is_same(const std::vector<AppliedLora>& a, const std::vector<AppliedLora>& 
 }  // namespace
 
 void StageSet::use_loras(std::vector<OpenLora> loras, bool at_runtime) {
+  drop_unet_ahead();
   const auto differs = [&](Part part) {
     const std::vector<AppliedLora> before = applied_to(part, loras_), now = applied_to(part, loras);
     return !is_same(before, now) || (!now.empty() && at_runtime != loras_at_runtime_);
@@ -165,6 +188,11 @@ const XlmRobertaEncoder& StageSet::multilingual(double* seconds) {
 }
 
 const UNet& StageSet::unet(double* seconds) {
+  if (unet_ahead_.valid()) {
+    const double start = now_seconds();
+    unet_.emplace(unet_ahead_.get());
+    *seconds += now_seconds() - start;
+  }
   return loaded(unet_, Part::kUNet, precision_.unet, checkpoint_.unet, seconds);
 }
 
@@ -200,6 +228,7 @@ int64_t StageSet::control_bytes() {
 }
 
 void StageSet::free_unet() {
+  drop_unet_ahead();
   unet_.reset();
   for (auto& [control, loaded] : controls_) loaded.reset();
 }

@@ -1,6 +1,8 @@
 // The networks of one checkpoint in one precision, each loaded when it is first needed.
 #pragma once
 
+#include <future>
+
 #include "pipeline/controls.h"
 #include "pipeline/loras.h"
 
@@ -15,6 +17,7 @@ std::function<bool(const std::string&)> unread_tensors(const Checkpoint& checkpo
 class StageSet {
  public:
   StageSet(const Checkpoint& checkpoint, Precision precision) : checkpoint_(checkpoint), precision_(precision) {}
+  StageSet(const StageSet&) = delete;
 
   // From now on the networks have these LoRAs in them, or beside their weights. Those that they change otherwise than
   // the ones before are freed, to be loaded again from the model's own bits.
@@ -26,6 +29,9 @@ class StageSet {
   const ClipTextEncoder& text_encoder(Part part, double* seconds);
   const XlmRobertaEncoder& multilingual(double* seconds);  // part kTextEncoder of an AltDiffusion checkpoint
   const UNet& unet(double* seconds);
+  // Begins to load it on a thread of its own; unet() waits for it, and throws what that threw. Dropped with the U-Net,
+  // and by other LoRAs.
+  void load_unet_ahead();
   const ControlNet& control(const Control& control, double* seconds);  // one of those in use
   const VaeDecoder& vae_decoder(double* seconds);
   const VaeEncoder& vae_encoder(double* seconds);
@@ -48,8 +54,11 @@ class StageSet {
 
  private:
   template <class Network, class Spec>
+  Network load(Part part, at::ScalarType dtype, const Spec& spec) const;
+  template <class Network, class Spec>
   const Network& loaded(std::optional<Network>& stage, Part part, at::ScalarType dtype, const Spec& spec,
                         double* seconds);
+  void drop_unet_ahead();
 
   const Checkpoint& checkpoint_;
   Precision precision_;
@@ -62,6 +71,7 @@ class StageSet {
   std::optional<VaeDecoder> vae_decoder_;
   std::optional<VaeEncoder> vae_encoder_;
   std::map<Part, int64_t> bytes_;
+  std::future<UNet> unet_ahead_;  // the last member: it reads the others until it is done
 };
 
 // Every tensor of every part accounted for before one is read: throws Error(kFile) naming all that are missing,

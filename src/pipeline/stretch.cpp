@@ -16,12 +16,25 @@ using Telling = std::shared_ptr<Told>;
 // A capture takes about as long as a step (an estimate, not measured): for a few steps it is not worth it.
 constexpr std::size_t kFewestGraphedSteps = 8;
 
-// They live as long as this way through the steps: so they know one network with one choice of LoRAs, and their memory
-// is free before the picture is decoded.
 StepGraphs graphs_of(const Stretch& stretch) {
   const bool is_long = stretch.sampler->steps().size() >= kFewestGraphedSteps;
   return StepGraphs(is_long ? cuda_graphs(stretch.nets.precision().device) : nullptr);
 }
+
+std::vector<double> timesteps_of(const Stretch& stretch) {
+  std::vector<double> timesteps;
+  for (const Step& step : stretch.sampler->steps()) timesteps.push_back(step.t);
+  return timesteps;
+}
+
+// It lives as long as this way through the steps: so it knows one network with one choice of LoRAs, and its memory is
+// free before the picture is decoded.
+struct Kept {
+  TextProjections texts;
+  TimeProjections times;
+  StepGraphs graphs;
+  explicit Kept(const Stretch& stretch) : times(timesteps_of(stretch)), graphs(graphs_of(stretch)) {}
+};
 
 // The U-Net under one telling, with what it sees beside the noise and what ControlNets add. It refers to the stretch,
 // and the U-Net outlives it.
@@ -29,11 +42,9 @@ Network told(const UNet& unet, Telling now, const Tensor& beside, const Stretch&
   const auto pictures = static_cast<int64_t>(pack.size());
   const std::optional<std::string>& cache_text = pack.front()->cache;
   const auto cache = cache_text ? std::make_shared<StepCache>(step_cache_of(*cache_text).value()) : nullptr;
-  const auto projections = std::make_shared<TextProjections>();
-  const auto graphs = std::make_shared<StepGraphs>(graphs_of(stretch));
+  const auto kept = std::make_shared<Kept>(stretch);
   const auto calls = static_cast<int>(stretch.sampler->steps().size());
-  return [&unet, now = std::move(now), beside, &stretch, pictures, calls, cache, projections, graphs](const Tensor& in,
-                                                                                                      double t) {
+  return [&unet, now = std::move(now), beside, &stretch, pictures, calls, cache, kept](const Tensor& in, double t) {
     check_interrupted();
     const at::ScalarType dtype = stretch.nets.precision().unet;
     const Tensor x = beside.defined() ? at::cat({in, beside.repeat({in.size(0) / beside.size(0), 1, 1, 1})}, 1) : in;
@@ -41,8 +52,8 @@ Network told(const UNet& unet, Telling now, const Tensor& beside, const Stretch&
     const auto control =
         residuals(stretch.controls, {now->call, calls}, in.to(dtype), t, now->texts, pictures, conditions);
     DeepFeature* deep = cache ? &cache->next(x.size(0)) : nullptr;
-    return unet(x.to(dtype), t, now->texts.context, now->texts.added, control ? &*control : nullptr, deep,
-                projections.get(), graphs.get())
+    return unet(x.to(dtype), t, now->texts.context, now->texts.added, control ? &*control : nullptr,
+                {.deep = deep, .texts = &kept->texts, .times = &kept->times, .graphs = &kept->graphs})
         .to(at::kFloat);
   };
 }

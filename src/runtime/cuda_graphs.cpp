@@ -10,24 +10,19 @@ namespace {
 
 std::atomic<bool> has_failed = false;
 
-template <typename Function>
-Function* function(const char* name) {
-  return reinterpret_cast<Function*>(cuda_function(name));
-}
-
 class CudaWork : public CapturedWork {
  public:
   // Begins a capture.
   explicit CudaWork(at::Device device) {
     const char* why = nullptr;
-    handle_ = function<decltype(easel_cuda_graph_begin)>("easel_cuda_graph_begin")(device.index(), &why);
+    handle_ = cuda_function<decltype(easel_cuda_graph_begin)>("easel_cuda_graph_begin")(device.index(), &why);
     TORCH_CHECK(handle_ != nullptr, "a CUDA graph's capture does not begin: ", why);
   }
   ~CudaWork() override { close_(handle_); }
   CudaWork(const CudaWork&) = delete;
 
   void end() const {
-    const char* fault = function<decltype(easel_cuda_graph_end)>("easel_cuda_graph_end")(handle_);
+    const char* fault = cuda_function<decltype(easel_cuda_graph_end)>("easel_cuda_graph_end")(handle_);
     TORCH_CHECK(fault == nullptr, "a CUDA graph is not captured: ", fault);
   }
   void replay() override {
@@ -36,8 +31,9 @@ class CudaWork : public CapturedWork {
   }
 
  private:
-  decltype(&easel_cuda_graph_replay) replay_ = function<decltype(easel_cuda_graph_replay)>("easel_cuda_graph_replay");
-  decltype(&easel_cuda_graph_close) close_ = function<decltype(easel_cuda_graph_close)>("easel_cuda_graph_close");
+  decltype(&easel_cuda_graph_replay) replay_ =
+      cuda_function<decltype(easel_cuda_graph_replay)>("easel_cuda_graph_replay");
+  decltype(&easel_cuda_graph_close) close_ = cuda_function<decltype(easel_cuda_graph_close)>("easel_cuda_graph_close");
   EaselCudaGraph* handle_ = nullptr;
 };
 

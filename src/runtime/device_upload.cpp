@@ -8,11 +8,6 @@ namespace {
 
 constexpr int64_t kBufferBytes = int64_t{16} << 20;  // 0.3 to 1.3 ms of a PCIe bus: far more than a copy's start costs
 
-template <typename Function>
-Function* function(const char* name) {
-  return reinterpret_cast<Function*>(cuda_function(name));
-}
-
 void check(const char* fault) { TORCH_CHECK(fault == nullptr, "upload to the CUDA device: ", fault); }
 
 }  // namespace
@@ -22,8 +17,8 @@ class DeviceUpload::Cuda : public UploadChannel {
   // Throws where there is no page-locked memory.
   explicit Cuda(at::Device device) : device_(device) {
     const char* why = nullptr;
-    handle_ = function<decltype(easel_cuda_upload_open)>("easel_cuda_upload_open")(device.index(), UploadRing::kBuffers,
-                                                                                   kBufferBytes, buffers_.data(), &why);
+    handle_ = cuda_function<decltype(easel_cuda_upload_open)>("easel_cuda_upload_open")(
+        device.index(), UploadRing::kBuffers, kBufferBytes, buffers_.data(), &why);
     TORCH_CHECK(handle_ != nullptr, "no page-locked memory: ", why);
     ring_.emplace(*this, buffers_, kBufferBytes);
   }
@@ -48,12 +43,13 @@ class DeviceUpload::Cuda : public UploadChannel {
   using CallOfBuffer = const char* (*)(EaselCudaUpload*, int32_t);
 
   at::Device device_;
-  Call begin_ = function<decltype(easel_cuda_upload_begin)>("easel_cuda_upload_begin");
-  Call end_ = function<decltype(easel_cuda_upload_end)>("easel_cuda_upload_end");
-  CallOfBuffer record_ = function<decltype(easel_cuda_upload_record)>("easel_cuda_upload_record");
-  CallOfBuffer wait_ = function<decltype(easel_cuda_upload_wait)>("easel_cuda_upload_wait");
-  decltype(&easel_cuda_upload_copy) copy_ = function<decltype(easel_cuda_upload_copy)>("easel_cuda_upload_copy");
-  decltype(&easel_cuda_upload_close) close_ = function<decltype(easel_cuda_upload_close)>("easel_cuda_upload_close");
+  Call begin_ = cuda_function<decltype(easel_cuda_upload_begin)>("easel_cuda_upload_begin");
+  Call end_ = cuda_function<decltype(easel_cuda_upload_end)>("easel_cuda_upload_end");
+  CallOfBuffer record_ = cuda_function<decltype(easel_cuda_upload_record)>("easel_cuda_upload_record");
+  CallOfBuffer wait_ = cuda_function<decltype(easel_cuda_upload_wait)>("easel_cuda_upload_wait");
+  decltype(&easel_cuda_upload_copy) copy_ = cuda_function<decltype(easel_cuda_upload_copy)>("easel_cuda_upload_copy");
+  decltype(&easel_cuda_upload_close) close_ =
+      cuda_function<decltype(easel_cuda_upload_close)>("easel_cuda_upload_close");
   std::array<void*, UploadRing::kBuffers> buffers_ = {};
   EaselCudaUpload* handle_ = nullptr;
   std::optional<UploadRing> ring_;

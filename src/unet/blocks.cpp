@@ -29,8 +29,8 @@ DownBlock::DownBlock(const Weights& w, const BodySpec& s, std::size_t index) {
   if (index + 1 < s.levels.size()) downsampler.emplace(w / "downsamplers" / 0, level.channels, s.downsample_padding);
 }
 
-Tensor DownBlock::operator()(Tensor x, const Tensor& time, const TextContext& context, std::vector<Tensor>& skips,
-                             std::size_t most) const {
+Tensor DownBlock::operator()(Tensor x, const TimeEmbedding& time, const TextContext& context,
+                             std::vector<Tensor>& skips, std::size_t most) const {
   for (std::size_t i = 0; i < resnets.size() && skips.size() < most; ++i) {
     x = resnets[i](x, time);
     if (!attentions.empty()) x = attentions[i](x, context);
@@ -48,7 +48,7 @@ MidBlock::MidBlock(const Weights& w, const BodySpec& s) {
   if (s.mid.attention) attention.emplace(w / "attentions" / 0, *s.mid.attention);
 }
 
-Tensor MidBlock::operator()(Tensor x, const Tensor& time, const TextContext& context) const {
+Tensor MidBlock::operator()(Tensor x, const TimeEmbedding& time, const TextContext& context) const {
   for (std::size_t i = 0; i < resnets.size(); ++i) {
     x = resnets[i](x, time);
     if (i == 0 && attention) x = (*attention)(x, context);
@@ -71,7 +71,7 @@ UpBlock::UpBlock(const Weights& w, const BodySpec& s, std::size_t index) {
   if (index > 0) upsampler.emplace(w / "upsamplers" / 0, level.channels);
 }
 
-Tensor UpBlock::operator()(Tensor x, const Tensor& time, const TextContext& context, std::vector<Tensor>& skips,
+Tensor UpBlock::operator()(Tensor x, const TimeEmbedding& time, const TextContext& context, std::vector<Tensor>& skips,
                            std::size_t first, DeepFeature* deep) const {
   if (first >= resnets.size()) return x;
   for (std::size_t i = first; i < resnets.size(); ++i) {
@@ -108,8 +108,8 @@ void add(const std::vector<Tensor>& control, std::vector<Tensor>& skips) {
 
 }  // namespace
 
-Tensor UNetBody::operator()(Tensor x, const Tensor& time, const TextContext& context, const ControlResiduals* control,
-                            DeepFeature* deep) const {
+Tensor UNetBody::operator()(Tensor x, const TimeEmbedding& time, const TextContext& context,
+                            const ControlResiduals* control, DeepFeature* deep) const {
   x = x.contiguous(at::MemoryFormat::ChannelsLast);
   if (deep != nullptr && deep->is_reused) return shallow(std::move(x), time, context, control, *deep);
   std::vector<Tensor> skips = {x = conv_in(x)};
@@ -122,8 +122,8 @@ Tensor UNetBody::operator()(Tensor x, const Tensor& time, const TextContext& con
   return conv_out(conv_norm_out.silu(x));
 }
 
-Tensor UNetBody::shallow(Tensor x, const Tensor& time, const TextContext& context, const ControlResiduals* control,
-                         DeepFeature& deep) const {
+Tensor UNetBody::shallow(Tensor x, const TimeEmbedding& time, const TextContext& context,
+                         const ControlResiduals* control, DeepFeature& deep) const {
   const auto most = static_cast<std::size_t>(deep.branch) + 1;
   std::vector<Tensor> skips = {x = conv_in(x)};
   for (const DownBlock& block : down_blocks) x = block(x, time, context, skips, most);

@@ -48,7 +48,7 @@ struct DownBlock {
   DownBlock(const Weights& w, const BodySpec& s, std::size_t level);
   // Appends to `skips` what the way up will concatenate: after each layer, and after the downsampler; stops when there
   // are `most`.
-  Tensor operator()(Tensor x, const Tensor& time, const TextContext& context, std::vector<Tensor>& skips,
+  Tensor operator()(Tensor x, const TimeEmbedding& time, const TextContext& context, std::vector<Tensor>& skips,
                     std::size_t most = SIZE_MAX) const;
 };
 
@@ -56,7 +56,7 @@ struct MidBlock {
   std::vector<ResnetBlock> resnets;
   std::optional<BlockAttention> attention;
   MidBlock(const Weights& w, const BodySpec& s);
-  Tensor operator()(Tensor x, const Tensor& time, const TextContext& context) const;
+  Tensor operator()(Tensor x, const TimeEmbedding& time, const TextContext& context) const;
 };
 
 struct UpBlock {
@@ -66,7 +66,7 @@ struct UpBlock {
   UpBlock(const Weights& w, const BodySpec& s, std::size_t level);
   // From layer `first` on: takes its skips from the end of `skips` and upsamples to the size of the next one. x is put
   // where `deep`, if there is one, wants it.
-  Tensor operator()(Tensor x, const Tensor& time, const TextContext& context, std::vector<Tensor>& skips,
+  Tensor operator()(Tensor x, const TimeEmbedding& time, const TextContext& context, std::vector<Tensor>& skips,
                     std::size_t first = 0, DeepFeature* deep = nullptr) const;
 };
 
@@ -79,13 +79,13 @@ struct UNetBody {
   GroupNorm conv_norm_out;
   Conv2d conv_out;
   UNetBody(const Weights& w, const BodySpec& s);
-  // x: [B, in_channels, H, W]; time: [1 or B, time_width] after SiLU; context: undefined states without text →
+  // x: [B, in_channels, H, W]; context: undefined states without text →
   // [B, out_channels, H, W]; control: null, or what is added behind the middle; deep: null, or what is kept or reused
-  Tensor operator()(Tensor x, const Tensor& time, const TextContext& context, const ControlResiduals* control = nullptr,
-                    DeepFeature* deep = nullptr) const;
+  Tensor operator()(Tensor x, const TimeEmbedding& time, const TextContext& context,
+                    const ControlResiduals* control = nullptr, DeepFeature* deep = nullptr) const;
 
  private:
-  Tensor shallow(Tensor x, const Tensor& time, const TextContext& context, const ControlResiduals* control,
+  Tensor shallow(Tensor x, const TimeEmbedding& time, const TextContext& context, const ControlResiduals* control,
                  DeepFeature& deep) const;
 };
 

@@ -48,17 +48,20 @@ ConditionEmbedding::ConditionEmbedding(const Weights& w, const UNetSpec& s)
   if (s.text_time) add_embedding.emplace(w / "add_embedding", s.text_time->input_width, s.time_width());
 }
 
-Tensor ConditionEmbedding::operator()(const UNetSpec& s, const Tensor& like, double t,
+Tensor ConditionEmbedding::operator()(const UNetSpec& s, const Tensor& like, const std::vector<double>& timesteps,
                                       const AddedConditions& added) const {
-  const Tensor wave = timestep_embedding(t, s.levels.front().channels, s.flip_sin_to_cos, s.freq_shift);
+  std::vector<Tensor> waves;
+  for (const double t : timesteps)
+    waves.push_back(timestep_embedding(t, s.levels.front().channels, s.flip_sin_to_cos, s.freq_shift));
   Tensor guidance;
   if (added.guidance_scale)
     guidance = guidance_embedding(*added.guidance_scale, s.time_cond_proj_dim).to(like.options());
-  Tensor time = time_embedding(wave.to(like.options()), guidance);
+  Tensor time = time_embedding(at::cat(waves).to(like.options()), guidance);
   if (s.text_time) {
     const Tensor sizes =
         number_embeddings(added.time_ids, s.text_time->time_embed_dim, s.flip_sin_to_cos, s.freq_shift);
-    time = time + (*add_embedding)(at::cat({added.text_embeds, sizes.to(like.options())}, 1));
+    const Tensor beside = (*add_embedding)(at::cat({added.text_embeds, sizes.to(like.options())}, 1));
+    time = (time.unsqueeze(1) + beside).flatten(0, 1);
   }
   return at::silu(time);
 }

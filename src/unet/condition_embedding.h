@@ -11,9 +11,10 @@ struct ConditionEmbedding {
   TimestepEmbedding time_embedding;
   std::optional<TimestepEmbedding> add_embedding;
   ConditionEmbedding(const Weights& w, const UNetSpec& s);
-  // [1 or B, time_width], after the SiLU that stands in front of every ResNet block's time projection: it is the same
-  // for all, so it is applied once. `like`: of the weights' dtype and device.
-  Tensor operator()(const UNetSpec& s, const Tensor& like, double t, const AddedConditions& added) const;
+  // Of each of S timesteps 1 or B rows, [S or S·B, time_width], after the SiLU that stands in front of every ResNet
+  // block's time projection: it is the same for all, so it is applied once. `like`: of the weights' dtype and device.
+  Tensor operator()(const UNetSpec& s, const Tensor& like, const std::vector<double>& timesteps,
+                    const AddedConditions& added) const;
 };
 
 // The blocks of a spec.

@@ -114,7 +114,7 @@ ControlResiduals ControlNet::operator()(const Tensor& sample, double t, const Te
                                         const AddedConditions& added, const Tensor& hint, double strength,
                                         bool guess) const {
   check_arguments(spec_.unet, sample, context, added);
-  const Tensor time = network_->condition(spec_.unet, sample, t, added);
+  const Tensor time = network_->condition(spec_.unet, sample, {t}, added);
   Tensor x = network_->conv_in(sample.contiguous(at::MemoryFormat::ChannelsLast)) + hint;
   std::vector<Tensor> skips = {x};
   for (const DownBlock& block : network_->down_blocks) x = block(x, time, {context}, skips);

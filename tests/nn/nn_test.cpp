@@ -214,6 +214,26 @@ TEST(Winograd, IsTheConvolution) {
   }
 }
 
+// The same bits: a pixel is normalised once, whichever part of the tiles needs it.
+TEST(Winograd, OfTheNormWithSilu) {
+  at::manual_seed(2);
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, dtype).packed();
+    const GroupNorm norm(w / "norm", 64, 32, 1e-5);
+    const Conv2d conv(w / "conv", {.in = 64, .out = 80});
+    for (const auto& [batch, height, width] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1},
+                                               {2, 4, 8},
+                                               {3, 5, 11},
+                                               {8, 6, 3},
+                                               {1, 131, 50},
+                                               {3, 61, 97}}) {
+      const Tensor x = (at::randn({batch, 64, height, width}) + 1).to(dtype).contiguous(at::MemoryFormat::ChannelsLast);
+      for (const Added& added : additions(at::zeros({batch, 80, height, width}, dtype)))
+        EXPECT_TRUE(at::equal(conv.of_norm_silu(norm, x, added), conv(norm.silu(x), added))) << height << " " << dtype;
+    }
+  }
+}
+
 TEST(Winograd, InTheLayerWhereItPays) {
   const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, at::kFloat) / "conv";
   const Conv2d::Shape2d shape{.in = 64, .out = 80};

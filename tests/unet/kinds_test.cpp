@@ -73,6 +73,49 @@ TEST(UNetKinds, FullSizeKeysAndShapes) {
     EXPECT_TRUE(!entry.is_directory() || kKeyCounts.contains(entry.path().filename())) << entry.path();
 }
 
+// The embeddings of a whole run are those of its calls, of each kind of condition; but for the rounding of products of
+// another size.
+TEST(UNetKinds, TimesOfARunAreThoseOfItsCalls) {
+  for (const auto& [name, config] : tiny_unets().items()) {
+    if (is_pixel_unet(config)) continue;
+    const UNetSpec spec = UNetSpec::from_json(config, name);
+    const UNet unet(drawn(), spec);
+    const SourcePtr calls = unet_calls();
+    const auto load = [&](const char* what) { return calls->load(name + "." + what); };
+    AddedConditions added;
+    if (spec.text_time)
+      added = {.text_embeds = load("text_embeds"), .time_ids = load("time_ids"), .guidance_scale = {}};
+    if (spec.time_cond_proj_dim > 0) added.guidance_scale = 7.5;
+    TimeProjections times({901, 345, 20.5, 345});
+    for (const double t : {901.0, 345.0, 20.5, 7.0, 345.0}) {
+      const Tensor got = unet(load("sample"), t, load("context"), added, nullptr, {.times = &times});
+      EXPECT_LE(relative_difference(got, unet(load("sample"), t, load("context"), added)), 1e-5) << name << " " << t;
+    }
+  }
+}
+
+TEST(UNetKinds, TimesOfARunAreEmbeddedOnce) {
+  TimeProjections times({9, 5, 1});
+  int embedded = 0;
+  const auto embed = [&](const std::vector<double>& timesteps) {
+    ++embedded;
+    return at::tensor(timesteps).unsqueeze(1).repeat_interleave(2, 0);  // of two rows
+  };
+  const Linear projection(drawn(), 1, 4);
+  const AddedConditions added{.text_embeds = at::ones({2, 3}), .time_ids = at::ones({2, 6}), .guidance_scale = {}};
+  for (const double t : {5.0, 9.0, 1.0}) {
+    const auto of_run = times.at(t, added, embed);
+    ASSERT_TRUE(of_run);
+    EXPECT_LE(relative_difference(of_run->through(projection), projection(at::full({2, 1}, t))), 1e-6);
+  }
+  EXPECT_EQ(embedded, 1);
+  EXPECT_FALSE(times.at(4, added, embed)) << "not of this run";
+  EXPECT_FALSE(times.at(5, {.text_embeds = at::ones({2, 3}), .time_ids = added.time_ids, .guidance_scale = {}}, embed));
+  EXPECT_TRUE(times.at(5, added, embed));
+  EXPECT_EQ(embedded, 1);
+  EXPECT_FALSE(TimeProjections(std::vector<double>(1000, 5)).at(5, added, embed)) << "it would fill memory";
+}
+
 // Twice the numbers of the same conditions in another order: nothing but the order tells heights from widths.
 TEST(UNetKinds, OrderOfTimeIdsMatters) {
   const json config = tiny_unets().at("sdxl");

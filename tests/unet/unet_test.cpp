@@ -70,10 +70,11 @@ TEST(UNet, ReusesItsDeepLayers) {
     const Tensor context = at::randn({2, 77, 32}), want = unet(x, 500, context);
     for (int64_t branch = 0; branch + 1 < spec.skips(); ++branch) {
       DeepFeature deep{.branch = branch, .is_reused = false, .x = {}};
-      EXPECT_TRUE(at::equal(unet(x, 500, context, {}, nullptr, &deep), want));
+      EXPECT_TRUE(at::equal(unet(x, 500, context, {}, nullptr, {.deep = &deep}), want));
       deep.is_reused = true;
-      EXPECT_LE(relative_difference(unet(x, 500, context, {}, nullptr, &deep), want), 1e-6) << branch;
-      EXPECT_GT(relative_difference(unet(other, 500, context, {}, nullptr, &deep), unet(other, 500, context)), 1e-4);
+      EXPECT_LE(relative_difference(unet(x, 500, context, {}, nullptr, {.deep = &deep}), want), 1e-6) << branch;
+      EXPECT_GT(relative_difference(unet(other, 500, context, {}, nullptr, {.deep = &deep}), unet(other, 500, context)),
+                1e-4);
     }
   }
 }
@@ -114,8 +115,8 @@ TEST(UNet, CallsThroughGraphsAreTheCallsThemselves) {
         const ControlResiduals control = random_control(spec, x);
         deep.is_reused = deep_too.is_reused = i % 2 == 1;
         const auto run = [&](TextProjections& projections, DeepFeature& feature, StepGraphs* through) {
-          return unet(x, 900 - 7 * call, text, {}, is_all ? &control : nullptr, is_all ? &feature : nullptr,
-                      &projections, through);
+          return unet(x, 900 - 7 * call, text, {}, is_all ? &control : nullptr,
+                      {.deep = is_all ? &feature : nullptr, .texts = &projections, .graphs = through});
         };
         EXPECT_TRUE(at::equal(run(kept, deep, &graphs), run(kept_too, deep_too, nullptr))) << call << " " << is_all;
       }
@@ -154,7 +155,7 @@ TEST(UNet, ProjectsATextOnce) {
   const Tensor x = at::randn({2, 4, 9, 7}), other = at::randn({2, 77, 32});
   Tensor text = at::randn({2, 77, 32});
   TextProjections kept;
-  const auto with_kept = [&](const Tensor& context) { return unet(x, 500, context, {}, nullptr, nullptr, &kept); };
+  const auto with_kept = [&](const Tensor& context) { return unet(x, 500, context, {}, nullptr, {.texts = &kept}); };
   const Tensor want = unet(x, 500, text);
   EXPECT_TRUE(at::equal(with_kept(text), want));
   text.copy_(other);
@@ -177,7 +178,7 @@ TEST(UNet, TextsOfZeros) {
       if (is_zero[static_cast<std::size_t>(i)]) text[i].zero_();
     TextProjections kept;
     for (int call = 0; call < 2; ++call)
-      EXPECT_LE(relative_difference(unet(x, 500, text, {}, nullptr, nullptr, &kept), unet(x, 500, text)), 1e-5);
+      EXPECT_LE(relative_difference(unet(x, 500, text, {}, nullptr, {.texts = &kept}), unet(x, 500, text)), 1e-5);
   }
 }
 

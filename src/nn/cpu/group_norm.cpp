@@ -25,24 +25,17 @@ EASEL_SUM_ROWS(float)
 EASEL_SUM_ROWS(at::BFloat16)
 #undef EASEL_SUM_ROWS
 
-#define EASEL_SCALE_ROWS(T)                                                                               \
-  EASEL_CLONES void scale_rows(const T* x, T* y, int64_t rows, int64_t channels, const float* scale,      \
-                               const float* shift) {                                                      \
-    for (int64_t r = 0; r < rows; ++r) {                                                                  \
-      for (int64_t c = 0; c < channels; ++c)                                                              \
-        y[r * channels + c] = narrow<T>(widen(x[r * channels + c]) * scale[c] + shift[c]);                \
-    }                                                                                                     \
-  }                                                                                                       \
-  EASEL_CLONES void scale_rows_silu(const T* x, T* y, int64_t rows, int64_t channels, const float* scale, \
-                                    const float* shift) {                                                 \
-    for (int64_t r = 0; r < rows; ++r) {                                                                  \
-      for (int64_t c = 0; c < channels; ++c)                                                              \
-        y[r * channels + c] = narrow<T>(silu(widen(x[r * channels + c]) * scale[c] + shift[c]));          \
-    }                                                                                                     \
+#define EASEL_AFFINE(T)                                                                            \
+  EASEL_CLONES void affine(const T* x, T* y, int64_t pixels, int64_t channels, const float* scale, \
+                           const float* shift) {                                                   \
+    for (int64_t p = 0; p < pixels; ++p) {                                                         \
+      for (int64_t c = 0; c < channels; ++c)                                                       \
+        y[p * channels + c] = narrow<T>(widen(x[p * channels + c]) * scale[c] + shift[c]);         \
+    }                                                                                              \
   }
-EASEL_SCALE_ROWS(float)
-EASEL_SCALE_ROWS(at::BFloat16)
-#undef EASEL_SCALE_ROWS
+EASEL_AFFINE(float)
+EASEL_AFFINE(at::BFloat16)
+#undef EASEL_AFFINE
 
 // Pixels of one block: few enough for float32 sums, enough to make a thread's start worth it.
 constexpr int64_t kBlock = 128;
@@ -75,9 +68,9 @@ Moments moments_of(const T* x, int64_t pixels, int64_t channels) {
   return total;
 }
 
-// Per channel y = scale·x + shift, from the moments of the channel's group.
+// From the moments of each channel's group.
 void coefficients(const Moments& m, int64_t pixels, int64_t groups, const float* weight, const float* bias, double eps,
-                  std::vector<float>& scale, std::vector<float>& shift) {
+                  float* scale, float* shift) {
   const std::size_t width = m.sum.size() / static_cast<std::size_t>(groups);
   for (std::size_t g = 0; g < static_cast<std::size_t>(groups); ++g) {
     double sum = 0, square = 0;
@@ -96,28 +89,37 @@ void coefficients(const Moments& m, int64_t pixels, int64_t groups, const float*
 }
 
 template <class T>
-void run(const Tensor& x, Tensor& y, int64_t groups, const Tensor& weight, const Tensor& bias, double eps,
-         Activation activation) {
+void run(const Tensor& x, Tensor& y, const ChannelAffine& norm, Activation activation) {
   const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
-  const Tensor w = weight.to(at::kFloat).contiguous(), b = bias.to(at::kFloat).contiguous();
-  std::vector<float> scale(static_cast<std::size_t>(channels)), shift(scale.size());
   for (int64_t n = 0; n < x.size(0); ++n) {
     const T* in = x.const_data_ptr<T>() + n * pixels * channels;
     T* out = y.mutable_data_ptr<T>() + n * pixels * channels;
-    coefficients(moments_of(in, pixels, channels), pixels, groups, w.const_data_ptr<float>(), b.const_data_ptr<float>(),
-                 eps, scale, shift);
+    const float* scale = norm.scale.const_data_ptr<float>() + n * channels;
+    const float* shift = norm.shift.const_data_ptr<float>() + n * channels;
     at::parallel_for(0, pixels, kBlock, [&](int64_t begin, int64_t end) {
       const T* from = in + begin * channels;
       T* to = out + begin * channels;
       if (activation == Activation::kSilu)
-        scale_rows_silu(from, to, end - begin, channels, scale.data(), shift.data());
+        affine_silu(from, to, end - begin, channels, scale, shift);
       else
-        scale_rows(from, to, end - begin, channels, scale.data(), shift.data());
+        affine(from, to, end - begin, channels, scale, shift);
     });
   }
 }
 
 }  // namespace
+
+#define EASEL_AFFINE_SILU(T)                                                                            \
+  EASEL_CLONES void affine_silu(const T* x, T* y, int64_t pixels, int64_t channels, const float* scale, \
+                                const float* shift) {                                                   \
+    for (int64_t p = 0; p < pixels; ++p) {                                                              \
+      for (int64_t c = 0; c < channels; ++c)                                                            \
+        y[p * channels + c] = narrow<T>(silu(widen(x[p * channels + c]) * scale[c] + shift[c]));        \
+    }                                                                                                   \
+  }
+EASEL_AFFINE_SILU(float)
+EASEL_AFFINE_SILU(at::BFloat16)
+#undef EASEL_AFFINE_SILU
 
 bool can_group_norm(const Tensor& x) {
   const bool dtype = x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
@@ -125,14 +127,31 @@ bool can_group_norm(const Tensor& x) {
          x.is_contiguous(at::MemoryFormat::ChannelsLast);
 }
 
+ChannelAffine group_norm_affine(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps) {
+  TORCH_CHECK(can_group_norm(x) && x.size(1) % groups == 0, "group_norm of ", x.sizes(), " in ", groups, " groups");
+  const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
+  const Tensor w = weight.to(at::kFloat).contiguous(), b = bias.to(at::kFloat).contiguous();
+  ChannelAffine norm{.scale = at::empty({x.size(0), channels}), .shift = at::empty({x.size(0), channels})};
+  for (int64_t n = 0; n < x.size(0); ++n) {
+    const int64_t at = n * pixels * channels;
+    const Moments moments = x.scalar_type() == at::kFloat
+                                ? moments_of(x.const_data_ptr<float>() + at, pixels, channels)
+                                : moments_of(x.const_data_ptr<at::BFloat16>() + at, pixels, channels);
+    coefficients(moments, pixels, groups, w.const_data_ptr<float>(), b.const_data_ptr<float>(), eps,
+                 norm.scale.mutable_data_ptr<float>() + n * channels,
+                 norm.shift.mutable_data_ptr<float>() + n * channels);
+  }
+  return norm;
+}
+
 Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps,
                   Activation activation) {
-  TORCH_CHECK(can_group_norm(x) && x.size(1) % groups == 0, "group_norm of ", x.sizes(), " in ", groups, " groups");
+  const ChannelAffine norm = group_norm_affine(x, groups, weight, bias, eps);
   Tensor y = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
   if (x.scalar_type() == at::kFloat)
-    run<float>(x, y, groups, weight, bias, eps, activation);
+    run<float>(x, y, norm, activation);
   else
-    run<at::BFloat16>(x, y, groups, weight, bias, eps, activation);
+    run<at::BFloat16>(x, y, norm, activation);
   return y;
 }
 

@@ -17,4 +17,15 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const T
 // Whether group_norm() takes x.
 bool can_group_norm(const Tensor& x);
 
+// What group_norm() does to each channel of each picture: scale·x + shift, float32 [B, C] both. One pass over memory.
+struct ChannelAffine {
+  Tensor scale, shift;
+};
+ChannelAffine group_norm_affine(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps);
+
+// y = silu(scale·x + shift) of `pixels`, each with its channels behind it.
+void affine_silu(const float* x, float* y, int64_t pixels, int64_t channels, const float* scale, const float* shift);
+void affine_silu(const at::BFloat16* x, at::BFloat16* y, int64_t pixels, int64_t channels, const float* scale,
+                 const float* shift);
+
 }  // namespace easel::cpu

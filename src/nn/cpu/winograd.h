@@ -3,6 +3,7 @@
 #pragma once
 
 #include "easel/weights.h"
+#include "nn/cpu/group_norm.h"
 
 namespace easel::cpu {
 
@@ -29,9 +30,12 @@ struct WinogradAdded {
   Tensor residual;  // [B, out, H, W] channels-last, of x's dtype; or undefined
 };
 
+// With `norm`, [B, in], of silu(scale·x + shift), rounded to x's dtype: a few rows of it at a time stay in the
+// processor's caches, where group_norm()'s whole result goes through memory.
+//
 // x: [B, in, h, w] channels-last, float32 or bfloat16, seen as [B, in, H, W] by nearest neighbour; padding 1 → [B, out,
 // H, W] channels-last. All arithmetic is in float32.
 Tensor winograd_convolution(const Tensor& x, const WinogradWeight& weight, const WinogradAdded& added, int64_t height,
-                            int64_t width);
+                            int64_t width, const std::optional<ChannelAffine>& norm = {});
 
 }  // namespace easel::cpu
