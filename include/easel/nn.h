@@ -38,8 +38,9 @@ struct Linear {
 
 // What is added to a convolution's results, where the kernels can in the same pass.
 struct Added {
-  Tensor shift;     // [1 or B, out]: to every pixel
-  Tensor residual;  // [B, out, H, W]
+  Tensor shift;                // [1 or B, out]: to every pixel
+  Tensor residual;             // [B, out, H, W]
+  bool may_overwrite = false;  // the residual's memory, with the result
 };
 
 struct GroupNorm;
@@ -162,7 +163,8 @@ struct ResnetBlock {
   double output_scale;
   ResnetBlock(const Weights& w, const ResnetSpec& s);
   // x: [B, in, H, W]; time: undefined where time_width is 0 → [B, out, H, W]
-  Tensor operator()(const Tensor& x, const TimeEmbedding& time = {}) const;
+  // The result may take the memory of an x that nobody else holds.
+  Tensor operator()(Tensor x, const TimeEmbedding& time = {}) const;
 };
 
 // Self-attention over the pixels of a picture, added to it: diffusers' Attention with a GroupNorm and a residual

@@ -101,7 +101,11 @@ uint64_t random_seed();
 // ---- memory and time ----------------------------------------------------------------------------------------------
 
 int64_t peak_memory_bytes();       // VmHWM of this process
-int64_t available_memory_bytes();  // MemAvailable, bounded by the cgroup limit
+int64_t available_memory_bytes();  // MemAvailable, bounded by the cgroup limit, and what reuse_memory() keeps
+
+// From now on the memory of large CPU tensors, of 2 MB and more, is kept when it is freed, up to 512 MB of it, for the
+// next of about their size; and it lies in huge pages where the system gives them.
+void reuse_memory();
 
 // Which kernels the CPU computes with: Easel's own with weights packed for oneDNN, or ATen's, which they are tested
 // against. For networks that are loaded afterwards.

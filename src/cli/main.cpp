@@ -6,7 +6,7 @@
 #include "cli/out_of_memory.h"
 #include "cli/results.h"
 #include "cli/signals.h"
-#include "easel/core.h"
+#include "easel/runtime.h"
 
 namespace easel::cli {
 
@@ -70,10 +70,6 @@ int run(const Arguments& arguments) {
 
 }  // namespace easel::cli
 
-// Every activation is new memory, whose page faults took up to a quarter of a step on a virtual machine: c10's
-// allocator asks for huge pages under large tensors where this is set before the first of them.
-static void ask_for_huge_pages() { ::setenv("THP_MEM_ALLOC_ENABLE", "1", /*overwrite=*/0); }
-
 // Without the destructors of libtorch's tables, which take a tenth of a second; what the program wrote has been
 // flushed.
 static int leave(int code) {
@@ -87,6 +83,8 @@ static int leave(int code) {
 int main(int argc, char** argv) {
   easel::cli::claim_standard_descriptors();
   easel::cli::install_signal_handlers();
-  ask_for_huge_pages();
+#if !defined(__SANITIZE_ADDRESS__)  // which would not see that memory is used after it was freed
+  easel::reuse_memory();
+#endif
   return leave(easel::cli::run({argv + 1, argv + argc}));
 }

@@ -18,10 +18,18 @@ Tensor TimeShifts::of(const Linear& projection, int64_t call) {
   return all.narrow(0, call * rows_, rows_);
 }
 
-Tensor ResnetBlock::operator()(const Tensor& x, const TimeEmbedding& time) const {
+namespace {
+
+bool is_held_once(const Tensor& x) { return x.use_count() == 1 && x.storage().use_count() == 1; }
+
+}  // namespace
+
+Tensor ResnetBlock::operator()(Tensor x, const TimeEmbedding& time) const {
   const Tensor shift = time_emb_proj ? time.through(*time_emb_proj) : Tensor();
   Tensor h = conv1.of_norm_silu(norm1, x, {.shift = shift, .residual = {}});
-  h = conv2.of_norm_silu(norm2, h, {.shift = {}, .residual = conv_shortcut ? (*conv_shortcut)(x) : x});
+  const bool may_overwrite = conv_shortcut.has_value() || is_held_once(x);
+  const Tensor residual = conv_shortcut ? (*conv_shortcut)(x) : x;
+  h = conv2.of_norm_silu(norm2, h, {.shift = {}, .residual = residual, .may_overwrite = may_overwrite});
   return output_scale == 1.0 ? h : h.div_(output_scale);
 }
 

@@ -134,8 +134,9 @@ Tensor joined(const Tensor& bias, const Tensor& shift) {
 
 Tensor winograd(const Conv2d& conv, const Tensor& x, const Added& added, int64_t height, int64_t width,
                 const std::optional<cpu::ChannelAffine>& norm = {}) {
-  return cpu::winograd_convolution(x, {conv.weight, conv.scale}, {joined(conv.bias, added.shift), added.residual},
-                                   height, width, norm);
+  return cpu::winograd_convolution(x, {conv.weight, conv.scale},
+                                   {joined(conv.bias, added.shift), added.residual, added.may_overwrite}, height, width,
+                                   norm);
 }
 
 Tensor packed(const Conv2d& conv, const Tensor& x, const Added& added) {

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "easel/runtime.h"
+#include "runtime/reused_memory.h"
 
 namespace easel {
 
@@ -36,7 +37,8 @@ int64_t cgroup_available() {
 int64_t peak_memory_bytes() { return proc_kilobytes("/proc/self/status", "VmHWM") * 1024; }
 
 int64_t available_memory_bytes() {
-  return std::min(proc_kilobytes("/proc/meminfo", "MemAvailable") * 1024, cgroup_available());
+  return std::min(proc_kilobytes("/proc/meminfo", "MemAvailable") * 1024, cgroup_available()) +
+         static_cast<int64_t>(kept_memory_bytes());
 }
 
 double now_seconds() {

@@ -32,7 +32,7 @@ DownBlock::DownBlock(const Weights& w, const BodySpec& s, std::size_t index) {
 Tensor DownBlock::operator()(Tensor x, const TimeEmbedding& time, const TextContext& context,
                              std::vector<Tensor>& skips, std::size_t most) const {
   for (std::size_t i = 0; i < resnets.size() && skips.size() < most; ++i) {
-    x = resnets[i](x, time);
+    x = resnets[i](std::move(x), time);
     if (!attentions.empty()) x = attentions[i](x, context);
     skips.push_back(x);
   }
@@ -50,7 +50,7 @@ MidBlock::MidBlock(const Weights& w, const BodySpec& s) {
 
 Tensor MidBlock::operator()(Tensor x, const TimeEmbedding& time, const TextContext& context) const {
   for (std::size_t i = 0; i < resnets.size(); ++i) {
-    x = resnets[i](x, time);
+    x = resnets[i](std::move(x), time);
     if (i == 0 && attention) x = (*attention)(x, context);
   }
   return x;

@@ -14,9 +14,10 @@ VaeMidBlock::VaeMidBlock(const Weights& w, const VaeSpec& s, int64_t channels)
                       SpatialAttentionSpec{.channels = channels, .groups = s.norm_num_groups, .eps = kVaeNormEps});
 }
 
-Tensor VaeMidBlock::operator()(const Tensor& x) const {
-  const Tensor h = resnet_0(x);
-  return resnet_1(attention ? (*attention)(h) : h);
+Tensor VaeMidBlock::operator()(Tensor x) const {
+  x = resnet_0(std::move(x));
+  if (attention) x = (*attention)(x);
+  return resnet_1(std::move(x));
 }
 
 }  // namespace easel

@@ -11,7 +11,7 @@ struct VaeMidBlock {
   std::optional<SpatialAttention> attention;
   ResnetBlock resnet_1;
   VaeMidBlock(const Weights& w, const VaeSpec& s, int64_t channels);
-  Tensor operator()(const Tensor& x) const;
+  Tensor operator()(Tensor x) const;
 };
 
 constexpr double kVaeNormEps = 1e-6;

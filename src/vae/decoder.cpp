@@ -19,7 +19,7 @@ struct VaeUpBlock {
   }
 
   Tensor operator()(Tensor x) const {
-    for (const ResnetBlock& resnet : resnets) x = resnet(x);
+    for (const ResnetBlock& resnet : resnets) x = resnet(std::move(x));
     return upsampler ? (*upsampler)(x, 2 * x.size(2), 2 * x.size(3)) : x;
   }
 };

@@ -23,7 +23,7 @@ struct VaeDownBlock {
   }
 
   Tensor operator()(Tensor x) const {
-    for (const ResnetBlock& resnet : resnets) x = resnet(x);
+    for (const ResnetBlock& resnet : resnets) x = resnet(std::move(x));
     return downsampler ? (*downsampler)(x) : x;
   }
 };
@@ -56,7 +56,7 @@ struct KlEncoder : VaeEncoderNetwork {
   LatentPosterior operator()(const Tensor& picture) const override {
     Tensor x = conv_in(picture.contiguous(at::MemoryFormat::ChannelsLast));
     for (const VaeDownBlock& block : down_blocks) x = block(std::move(x));
-    x = conv_out(conv_norm_out.silu(mid_block(x)));
+    x = conv_out(conv_norm_out.silu(mid_block(std::move(x))));
     return posterior_of(quant_conv ? (*quant_conv)(x) : x);
   }
 

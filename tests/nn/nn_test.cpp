@@ -214,24 +214,59 @@ TEST(Winograd, IsTheConvolution) {
   }
 }
 
-// The same bits: a pixel is normalised once, whichever part of the tiles needs it.
+// The same bits: a pixel is normalised once by each thread that needs it. Of sizes that take one step and several, on
+// all threads together and on each by itself.
 TEST(Winograd, OfTheNormWithSilu) {
   at::manual_seed(2);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, dtype).packed();
-    const GroupNorm norm(w / "norm", 64, 32, 1e-5);
-    const Conv2d conv(w / "conv", {.in = 64, .out = 80});
-    for (const auto& [batch, height, width] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1},
-                                               {2, 4, 8},
-                                               {3, 5, 11},
-                                               {8, 6, 3},
-                                               {1, 131, 50},
-                                               {3, 61, 97}}) {
-      const Tensor x = (at::randn({batch, 64, height, width}) + 1).to(dtype).contiguous(at::MemoryFormat::ChannelsLast);
-      for (const Added& added : additions(at::zeros({batch, 80, height, width}, dtype)))
-        EXPECT_TRUE(at::equal(conv.of_norm_silu(norm, x, added), conv(norm.silu(x), added))) << height << " " << dtype;
+    const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, dtype);
+    for (const auto& [in, out, batch, height, width] :
+         {std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>{64, 80, 1, 1, 1},
+          {64, 80, 2, 4, 8},
+          {64, 80, 3, 5, 11},
+          {64, 80, 8, 6, 3},
+          {64, 80, 1, 131, 150},
+          {64, 80, 3, 61, 97},
+          {192, 352, 2, 45, 61}}) {
+      const GroupNorm norm(w / "norm", in, 32, 1e-5);
+      const Conv2d plain(w / "conv", {.in = in, .out = out}), fast(w.packed() / "conv", {.in = in, .out = out});
+      const Tensor x = (at::randn({batch, in, height, width}) + 1).to(dtype).contiguous(at::MemoryFormat::ChannelsLast);
+      EXPECT_LE(relative_difference(fast(x).to(at::kFloat), plain(x).to(at::kFloat)),
+                dtype == at::kFloat ? 1e-5 : 1e-2);
+      for (const Added& added : additions(at::zeros({batch, out, height, width}, dtype)))
+        EXPECT_TRUE(at::equal(fast.of_norm_silu(norm, x, added), fast(norm.silu(x), added))) << height << " " << dtype;
     }
   }
+}
+
+TEST(Winograd, TakesTheResidualsMemoryWhereItMay) {
+  const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, at::kFloat).packed();
+  const Conv2d conv(w / "conv", {.in = 64, .out = 80});
+  for (const int64_t side : {9, 150}) {
+    const Tensor x = at::randn({1, 64, side, side}).contiguous(at::MemoryFormat::ChannelsLast);
+    const Tensor residual = at::randn({1, 80, side, side}).contiguous(at::MemoryFormat::ChannelsLast);
+    const Tensor before = residual.clone();
+    const Tensor want = conv(x, {.shift = {}, .residual = residual});
+    EXPECT_TRUE(at::equal(residual, before));
+    const Tensor got = conv(x, {.shift = {}, .residual = residual, .may_overwrite = true});
+    EXPECT_TRUE(at::equal(got, want));
+    EXPECT_EQ(got.is_same(residual), conv.form == Conv2d::Form::kWinograd);
+  }
+}
+
+// Only of an input that nobody else holds.
+TEST(ResnetBlock, LeavesAnInputThatIsHeld) {
+  const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, at::kFloat).packed();
+  const ResnetBlock block(w / "resnet", {.in = 64, .out = 64, .groups = 32, .eps = 1e-5});
+  const Tensor x = at::randn({1, 64, 9, 7}).contiguous(at::MemoryFormat::ChannelsLast), before = x.clone();
+  const Tensor want = block(x), of_a_view = block(x.narrow(0, 0, 1));
+  EXPECT_TRUE(at::equal(x, before));
+  EXPECT_TRUE(at::equal(of_a_view, want));
+  Tensor given = x.clone(at::MemoryFormat::ChannelsLast);
+  const void* const memory = given.const_data_ptr();
+  const Tensor got = block(std::move(given));
+  EXPECT_TRUE(at::equal(got, want));
+  EXPECT_EQ(got.const_data_ptr() == memory, block.conv2.form == Conv2d::Form::kWinograd);
 }
 
 TEST(Winograd, InTheLayerWhereItPays) {

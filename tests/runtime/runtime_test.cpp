@@ -88,7 +88,7 @@ TEST(Process, MemoryIsPlausible) {
   EXPECT_GT(peak_memory_bytes(), 1 << 20);
   EXPECT_GT(available_memory_bytes(), 1 << 20);
   const int64_t before = peak_memory_bytes();
-  std::vector<char> block(64 << 20, 1);
+  std::vector<char> block(256 << 20, 1);  // more than the tests before have had
   EXPECT_GE(peak_memory_bytes(), before + (32 << 20)) << static_cast<int>(block[12345]);
 }
 

@@ -28,6 +28,7 @@ WinogradWeight winograd_weight(const Tensor& weight);
 struct WinogradAdded {
   Tensor shift;     // float32 [1 or B, out], the bias among it
   Tensor residual;  // [B, out, H, W] channels-last, of x's dtype; or undefined
+  bool may_overwrite = false;  // the residual's memory, with the result
 };
 
 // With `norm`, [B, in], of silu(scale·x + shift), rounded to x's dtype: a few rows of it at a time stay in the
