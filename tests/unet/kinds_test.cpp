@@ -99,7 +99,7 @@ TEST(UNetKinds, TimesOfARunAreEmbeddedOnce) {
   int embedded = 0;
   const auto embed = [&](const std::vector<double>& timesteps) {
     ++embedded;
-    return at::tensor(timesteps).unsqueeze(1).repeat_interleave(2, 0);  // of two rows
+    return at::tensor(timesteps, at::kFloat).unsqueeze(1).repeat_interleave(2, 0);  // of two rows
   };
   const Linear projection(drawn(), 1, 4);
   const AddedConditions added{.text_embeds = at::ones({2, 3}), .time_ids = at::ones({2, 6}), .guidance_scale = {}};
