@@ -26,8 +26,8 @@ WinogradWeight winograd_weight(const Tensor& weight);
 
 // What is added to each pixel.
 struct WinogradAdded {
-  Tensor shift;     // float32 [1 or B, out], the bias among it
-  Tensor residual;  // [B, out, H, W] channels-last, of x's dtype; or undefined
+  Tensor shift;                // float32 [1 or B, out], the bias among it
+  Tensor residual;             // [B, out, H, W] channels-last, of x's dtype; or undefined
   bool may_overwrite = false;  // the residual's memory, with the result
 };
 
