@@ -16,14 +16,13 @@ using Telling = std::shared_ptr<Told>;
 // A capture takes about as long as a step (an estimate, not measured): for a few steps it is not worth it.
 constexpr std::size_t kFewestGraphedSteps = 8;
 
-StepGraphs graphs_of(const Stretch& stretch) {
-  const bool is_long = stretch.sampler->steps().size() >= kFewestGraphedSteps;
-  return StepGraphs(is_long ? cuda_graphs(stretch.nets.precision().device) : nullptr);
+StepGraphs graphs_of(const std::vector<Step>& steps, at::Device device) {
+  return StepGraphs(steps.size() >= kFewestGraphedSteps ? cuda_graphs(device) : nullptr);
 }
 
-std::vector<double> timesteps_of(const Stretch& stretch) {
+std::vector<double> timesteps_of(const std::vector<Step>& steps) {
   std::vector<double> timesteps;
-  for (const Step& step : stretch.sampler->steps()) timesteps.push_back(step.t);
+  for (const Step& step : steps) timesteps.push_back(step.t);
   return timesteps;
 }
 
@@ -33,7 +32,8 @@ struct Kept {
   TextProjections texts;
   TimeProjections times;
   StepGraphs graphs;
-  explicit Kept(const Stretch& stretch) : times(timesteps_of(stretch)), graphs(graphs_of(stretch)) {}
+  Kept(const std::vector<Step>& steps, at::Device device)
+      : times(timesteps_of(steps)), graphs(graphs_of(steps, device)) {}
 };
 
 // The U-Net under one telling, with what it sees beside the noise and what ControlNets add. It refers to the stretch,
@@ -42,8 +42,9 @@ Network told(const UNet& unet, Telling now, const Tensor& beside, const Stretch&
   const auto pictures = static_cast<int64_t>(pack.size());
   const std::optional<std::string>& cache_text = pack.front()->cache;
   const auto cache = cache_text ? std::make_shared<StepCache>(step_cache_of(*cache_text).value()) : nullptr;
-  const auto kept = std::make_shared<Kept>(stretch);
-  const auto calls = static_cast<int>(stretch.sampler->steps().size());
+  const std::vector<Step> steps = stretch.sampler->steps();
+  const auto kept = std::make_shared<Kept>(steps, stretch.nets.precision().device);
+  const auto calls = static_cast<int>(steps.size());
   return [&unet, now = std::move(now), beside, &stretch, pictures, calls, cache, kept](const Tensor& in, double t) {
     check_interrupted();
     const at::ScalarType dtype = stretch.nets.precision().unet;

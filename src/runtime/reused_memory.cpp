@@ -12,15 +12,14 @@ namespace easel {
 
 namespace {
 
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-
 // Null where there is none. It begins at a huge page.
 void* map(std::size_t bytes) {
-  const std::size_t wide = bytes + kHugePage;
+  const std::size_t wide = bytes + ReusedMemory::kLarge;
   void* const all = ::mmap(nullptr, wide, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (all == MAP_FAILED) return nullptr;
   auto* const begin = static_cast<char*>(all);
-  const std::size_t head = (kHugePage - reinterpret_cast<std::uintptr_t>(all) % kHugePage) % kHugePage;
+  const std::size_t head =
+      (ReusedMemory::kLarge - reinterpret_cast<std::uintptr_t>(all) % ReusedMemory::kLarge) % ReusedMemory::kLarge;
   if (head > 0) ::munmap(begin, head);
   if (wide > head + bytes) ::munmap(begin + head + bytes, wide - head - bytes);
   ::madvise(begin + head, bytes, MADV_HUGEPAGE);  // best effort

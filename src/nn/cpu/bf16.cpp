@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include "easel/vector_loops.h"
+#include "nn/cpu/instruction_sets.h"
 #include "nn/cpu/products.h"
 
 #if defined(__x86_64__)
@@ -20,7 +21,6 @@ constexpr int64_t kChunk = 1024;  // rows that every panel passes over, in the t
 constexpr int64_t kLineful = 16;  // pairs in a cache line
 
 #if defined(__x86_64__)
-#define EASEL_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 constexpr int64_t kLanes = 16;
 
 EASEL_AVX512_BF16 EASEL_INLINE __m512 widened(__mmask16 mask, const BF16* x) {

@@ -64,8 +64,6 @@ EASEL_CLONES float largest_plain(const float* values, int64_t count) {
 // ---- AVX512, where a number's fraction and a power of two are one instruction each ---------------------------------
 
 #if defined(__x86_64__)
-#define EASEL_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
-
 constexpr __mmask16 kAll = 0xFFFF;  // without a mask GCC 12 warns of values that are never read (GCC bug 105593)
 
 EASEL_AVX512_BF16 inline std::array<float, 16> lanes_of(__m512 x) {

@@ -10,7 +10,6 @@ namespace easel::cpu {
 namespace {
 
 #if defined(__x86_64__)
-#define EASEL_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 constexpr int64_t kLanes = 16;
 
 EASEL_AVX512 void widen_lanes(const at::Half* from, int64_t count, float* to) {

@@ -3,6 +3,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+
+// Before functions of intrinsics: for processors where has_avx512() or has_avx512_bf16() is true.
+#define EASEL_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define EASEL_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 #endif
 
 namespace easel::cpu {
