@@ -6,6 +6,7 @@
 #include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
 #include "nn/cpu/int8.h"
+#include "nn/cpu/layer_norm.h"
 #include "nn/cpu/packed.h"
 #include "nn/cpu/winograd.h"
 #include "nn/cuda_kernels.h"
@@ -224,7 +225,10 @@ Tensor GroupNorm::silu(const Tensor& x) const {
 LayerNorm::LayerNorm(const Weights& w, int64_t width, double eps_)
     : weight(w.get("weight", {width})), bias(w.get("bias", {width})), eps(eps_) {}
 
-Tensor LayerNorm::operator()(const Tensor& x) const { return at::layer_norm(x, weight.sizes(), weight, bias, eps); }
+Tensor LayerNorm::operator()(const Tensor& x) const {
+  if (kernels() == Kernels::kFast && cpu::can_layer_norm(x)) return cpu::layer_norm(x, weight, bias, eps);
+  return at::layer_norm(x, weight.sizes(), weight, bias, eps);
+}
 
 SumAndNorm LayerNorm::of_sum(const Linear& linear, const Tensor& x, const Tensor& residual) const {
   if (kernels() == Kernels::kFast && x.is_cuda()) {

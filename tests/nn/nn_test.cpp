@@ -72,6 +72,37 @@ struct Dtype {
 };
 constexpr Dtype kDtypes[] = {{at::kFloat, 2e-5}, {at::kBFloat16, 1e-2}};
 
+// The fast kernel against the definition in float64; far from zero, too, where a sum of squares would lose the spread.
+TEST(LayerNorm, IsTheDefinition) {
+  for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 1e-6}, {at::kBFloat16, 4e-3}, {at::kHalf, 1e-3}}) {
+    for (const int64_t width : {1, 7, 16, 320, 1285}) {
+      const LayerNorm norm(Weights(random_source("nn/", 3, at::kFloat), at::kCPU, dtype) / "norm", width, 1e-5);
+      for (const double offset : {0.0, 100.0}) {
+        const Tensor x = (at::randn({2, 33, width}) * 3 + offset).to(dtype), wide = x.to(at::kDouble);
+        const Tensor centred = wide - wide.mean(-1, true);
+        const Tensor want = centred / (centred.square().mean(-1, true) + 1e-5).sqrt() * norm.weight.to(at::kDouble) +
+                            norm.bias.to(at::kDouble);
+        EXPECT_LE(relative_difference(norm(x).to(at::kDouble), want), offset == 0 ? tolerance : 10 * tolerance)
+            << dtype << " " << width << " " << offset;
+        EXPECT_EQ(norm(x).scalar_type(), dtype);
+        EXPECT_EQ(norm(x).sizes(), x.sizes());
+      }
+    }
+  }
+}
+
+TEST(LayerNorm, OtherLayoutsAndWhatIsNotFinite) {
+  const LayerNorm norm(random_weights() / "norm", 12, 1e-5);
+  const Tensor x = at::randn({5, 12, 9}), turned = x.transpose(1, 2);
+  EXPECT_LE(relative_difference(norm(turned), norm(turned.contiguous())), 1e-6);
+  EXPECT_EQ(norm(at::zeros({0, 12})).sizes(), (Shape{0, 12}));
+  Tensor spoiled = at::zeros({3, 12});
+  EXPECT_TRUE(at::isfinite(norm(spoiled)).all().item<bool>());
+  spoiled[1][2] = NAN;
+  EXPECT_TRUE(at::isnan(norm(spoiled)[1]).all().item<bool>());
+  EXPECT_TRUE(at::isfinite(norm(spoiled)[2]).all().item<bool>());
+}
+
 TEST(Packed, LinearsOfOddSizes) {
   at::manual_seed(1);
   for (const Dtype& dtype : kDtypes) {
