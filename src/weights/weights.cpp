@@ -142,18 +142,35 @@ Tensor Weights::bound(const std::string& key, const Shape& shape, bool changed) 
   return device_.is_meta() ? stand_in : convert(key, stored.view(shape));
 }
 
-Tensor Weights::convert(const std::string& key, const Tensor& stored) const {
-  const bool is_half = stored.is_cpu() && stored.scalar_type() == at::kHalf && dtype_ == at::kBFloat16;
-  const Tensor converted = is_half ? cpu::bfloat16_of_half(stored) : stored.to(dtype_);
-  // Widening makes no value infinite, narrowing can: look at the smaller of the two.
-  const bool wider = converted.element_size() > stored.element_size();
-  if (!all_finite(wider ? stored : converted)) {
-    const bool overflow = !wider && all_finite(stored);
-    binding_->not_finite.push_back("tensor " + label(*source_, key) + " " +
-                                   (overflow ? "has values beyond the range of " + dtype_name(dtype_)
-                                             : std::string("holds values that are not finite (NaN or infinity)")));
+namespace {
+
+struct Converted {
+  Tensor values;
+  bool finite;
+};
+
+Converted converted_to(at::ScalarType dtype, const Tensor& stored) {
+  if (stored.is_cpu() && stored.scalar_type() == at::kHalf && (dtype == at::kFloat || dtype == at::kBFloat16)) {
+    cpu::OfHalves of = cpu::of_halves(stored, dtype);
+    return {std::move(of.values), of.finite};
   }
-  const Tensor bound = (*upload_)(converted);
+  Tensor values = stored.to(dtype);
+  // Widening makes no value infinite, narrowing can: look at the smaller of the two.
+  const bool finite = all_finite(values.element_size() > stored.element_size() ? stored : values);
+  return {std::move(values), finite};
+}
+
+}  // namespace
+
+Tensor Weights::convert(const std::string& key, const Tensor& stored) const {
+  const Converted converted = converted_to(dtype_, stored);
+  if (!converted.finite) {
+    binding_->not_finite.push_back("tensor " + label(*source_, key) + " " +
+                                   (all_finite(stored)
+                                        ? "has values beyond the range of " + dtype_name(dtype_)
+                                        : std::string("holds values that are not finite (NaN or infinity)")));
+  }
+  const Tensor bound = (*upload_)(converted.values);
   if (!bound.is_alias_of(stored)) source_->drop_pages(key);
   return bound;
 }

@@ -17,15 +17,32 @@ SourcePtr file_of(const Folder& folder, const Named& tensors) {
 }
 
 // All 65,536 of them.
-TEST(Halves, BecomeBfloat16AsTensorToMakesThem) {
+TEST(Halves, BecomeWhatTensorToMakesOfThem) {
   const Tensor halves = at::arange(-32768, 32768).to(at::kShort).view(at::kHalf);
-  const Tensor got = cpu::bfloat16_of_half(halves), want = halves.to(at::kBFloat16);
-  const Tensor is_nan = at::isnan(want);
-  EXPECT_TRUE(at::equal(at::isnan(got), is_nan));
-  EXPECT_EQ(is_nan.sum().item<int64_t>(), 2 * 1023);
-  const Tensor numbers = at::logical_not(is_nan);
-  EXPECT_TRUE(at::equal(got.masked_select(numbers).view(at::kShort), want.masked_select(numbers).view(at::kShort)));
-  EXPECT_TRUE(at::equal(cpu::bfloat16_of_half(at::ones({3, 5}, at::kHalf).t()), at::ones({5, 3}, at::kBFloat16)));
+  for (const auto& [dtype, bits] : {std::pair{at::kBFloat16, at::kShort}, {at::kFloat, at::kInt}}) {
+    const Tensor got = cpu::of_halves(halves, dtype).values, want = halves.to(dtype);
+    const Tensor is_nan = at::isnan(want);
+    EXPECT_TRUE(at::equal(at::isnan(got), is_nan));
+    EXPECT_EQ(is_nan.sum().item<int64_t>(), 2 * 1023);
+    const Tensor numbers = at::logical_not(is_nan);
+    EXPECT_TRUE(at::equal(got.masked_select(numbers).view(bits), want.masked_select(numbers).view(bits)));
+    EXPECT_TRUE(at::equal(cpu::of_halves(at::ones({3, 5}, at::kHalf).t(), dtype).values, at::ones({5, 3}, dtype)));
+  }
+}
+
+TEST(Halves, AreFiniteOrNot) {
+  const Tensor finite = at::tensor({65504.f, -65504.f, 6e-8f, -0.f}).to(at::kHalf).repeat(50'001);
+  for (const at::ScalarType dtype : {at::kBFloat16, at::kFloat}) {
+    EXPECT_TRUE(cpu::of_halves(finite, dtype).finite);
+    EXPECT_TRUE(cpu::of_halves(finite.slice(0, 0, 0), dtype).finite);
+    for (const float bad : {kNan, kInf, -kInf}) {
+      for (const int64_t place : {int64_t{0}, int64_t{70'001}, finite.size(0) - 1}) {
+        Tensor spoiled = finite.clone();
+        spoiled[place] = bad;
+        EXPECT_FALSE(cpu::of_halves(spoiled, dtype).finite) << dtype << " " << bad << " at " << place;
+      }
+    }
+  }
 }
 
 TEST(Weights, PathsAreKeys) {

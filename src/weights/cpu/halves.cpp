@@ -2,6 +2,8 @@
 
 #include <ATen/Parallel.h>
 
+#include <atomic>
+
 #include "easel/vector_loops.h"
 
 namespace easel::cpu {
@@ -15,20 +17,39 @@ EASEL_INLINE float widen_half(uint16_t half) {
   return std::bit_cast<float>(bits | sign);
 }
 
-EASEL_CLONES void convert(const uint16_t* from, at::BFloat16* to, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) to[i] = narrow<at::BFloat16>(widen_half(from[i]));
+// Whether all are finite: an exponent of ones carries into the sign when its lowest bit is added.
+#define EASEL_CONVERT(T)                                                  \
+  EASEL_CLONES bool convert(const uint16_t* from, T* to, int64_t count) { \
+    uint16_t carried = 0;                                                 \
+    for (int64_t i = 0; i < count; ++i) {                                 \
+      to[i] = narrow<T>(widen_half(from[i]));                             \
+      carried |= static_cast<uint16_t>((from[i] & 0x7C00u) + 0x0400u);    \
+    }                                                                     \
+    return (carried & 0x8000u) == 0;                                      \
+  }
+EASEL_CONVERT(float)
+EASEL_CONVERT(at::BFloat16)
+#undef EASEL_CONVERT
+
+template <class T>
+bool run(const Tensor& halves, Tensor& values) {
+  const auto* from = reinterpret_cast<const uint16_t*>(halves.const_data_ptr<at::Half>());
+  auto* to = values.mutable_data_ptr<T>();
+  std::atomic<bool> finite = true;
+  at::parallel_for(0, halves.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
+    if (!convert(from + begin, to + begin, end - begin)) finite = false;
+  });
+  return finite;
 }
 
 }  // namespace
 
-Tensor bfloat16_of_half(const Tensor& x) {
+OfHalves of_halves(const Tensor& x, at::ScalarType dtype) {
+  TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "halves as ", dtype);
   const Tensor halves = x.contiguous();
-  Tensor y = at::empty(x.sizes(), x.options().dtype(at::kBFloat16));
-  const auto* from = reinterpret_cast<const uint16_t*>(halves.const_data_ptr<at::Half>());
-  auto* to = y.mutable_data_ptr<at::BFloat16>();
-  at::parallel_for(0, x.numel(), 1 << 16,
-                   [&](int64_t begin, int64_t end) { convert(from + begin, to + begin, end - begin); });
-  return y;
+  OfHalves of{.values = at::empty(x.sizes(), x.options().dtype(dtype)), .finite = true};
+  of.finite = dtype == at::kFloat ? run<float>(halves, of.values) : run<at::BFloat16>(halves, of.values);
+  return of;
 }
 
 }  // namespace easel::cpu
