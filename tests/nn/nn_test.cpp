@@ -137,6 +137,17 @@ std::vector<Added> additions(const Tensor& like) {
   return {{}, {one, {}}, {each, {}}, {{}, residual}, {one, residual}, {each, residual}};
 }
 
+TEST(Bf16, WeightsInTheOrderOfTheKernel) {
+  for (const auto& [out, in] :
+       {std::pair<int64_t, int64_t>{16, 16}, {1, 2}, {64, 32}, {65, 70}, {130, 2048}, {96, 646}, {200, 34}}) {
+    const Tensor weight = at::randn({out, in}).to(at::kBFloat16);
+    std::vector<Tensor> blocks;
+    for (const Tensor& block : weight.split(64))
+      blocks.push_back(block.reshape({block.size(0), in / 2, 2}).transpose(0, 1).flatten());
+    EXPECT_TRUE(at::equal(cpu::pack_bf16(weight).flatten(), at::cat(blocks))) << out << " " << in;
+  }
+}
+
 // Against float64, at widths that are and are not whole blocks, with one row, a task's rest and more rows than a chunk.
 TEST(Bf16, IsTheLinear) {
   at::manual_seed(1);

@@ -15,10 +15,9 @@ namespace {
 
 using BF16 = at::BFloat16;
 
-constexpr int64_t kColumns = 64;  // of a block: one panel of the weight stays in the second-level cache
+constexpr int64_t kColumns = kBf16Columns;
 constexpr int64_t kRows = 24;     // of a task, whose sums stay in the first
 constexpr int64_t kChunk = 1024;  // rows that every panel passes over, in the third-level cache
-constexpr int64_t kLineful = 16;  // pairs in a cache line
 
 #if defined(__x86_64__)
 constexpr int64_t kLanes = 16;
@@ -107,26 +106,6 @@ struct Operands {
 bool can_bf16(int64_t in, int64_t out) {
   constexpr int64_t kFewest = 16;
   return pair_unit() == PairUnit::kAvx512 && in % 2 == 0 && std::min(in, out) >= kFewest;
-}
-
-Tensor pack_bf16(const Tensor& weight) {
-  const int64_t out = weight.size(0), in = weight.size(1), pairs = in / 2;
-  const Tensor from = weight.contiguous();
-  Tensor packed = at::empty_like(from);
-  const auto* source = static_cast<const uint32_t*>(from.const_data_ptr());
-  auto* target = static_cast<uint32_t*>(packed.mutable_data_ptr());
-  at::parallel_for(0, (out + kColumns - 1) / kColumns, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t columns = std::min(kColumns, out - block * kColumns), start = block * kColumns * pairs;
-      for (int64_t first = 0; first < pairs; first += kLineful) {
-        const int64_t last = std::min(pairs, first + kLineful);
-        for (int64_t pair = first; pair < last; ++pair)
-          for (int64_t column = 0; column < columns; ++column)
-            target[start + pair * columns + column] = source[start + column * pairs + pair];
-      }
-    }
-  });
-  return packed;
 }
 
 Tensor bf16_linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual) {

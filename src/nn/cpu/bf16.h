@@ -8,6 +8,8 @@ namespace easel::cpu {
 // Whether the processor has the products and the sizes fit.
 bool can_bf16(int64_t in, int64_t out);
 
+constexpr int64_t kBf16Columns = 64;  // of a block: one panel of the weight stays in the second-level cache
+
 // weight [out, in] → the same sizes, in the kernel's own order: [out / 64 blocks, in / 2, 64, 2], the last block as
 // wide as it is.
 Tensor pack_bf16(const Tensor& weight);

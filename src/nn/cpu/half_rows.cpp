@@ -54,10 +54,5 @@ void stream_row(const float* from, int64_t count, float scale, at::Half* to) {
   if (has_avx512()) return stream_lanes(from, count, scale, to);
   for (int64_t i = 0; i < count; ++i) to[i] = from[i] * scale;
 }
-void finish_streams() {
-#if defined(__x86_64__)
-  _mm_sfence();
-#endif
-}
 
 }  // namespace easel::cpu

@@ -9,9 +9,8 @@ namespace easel::cpu {
 void widen_row(const at::Half* from, int64_t count, float* to);
 
 // Past the processor's caches into memory, which is not read before, to addresses that are multiples of 16 values. Each
-// thread ends with finish_streams().
+// thread ends with finish_streams() (instruction_sets.h).
 void stream_row(const float* from, int64_t count, float* to);
 void stream_row(const float* from, int64_t count, float scale, at::Half* to);  // of the values times scale
-void finish_streams();
 
 }  // namespace easel::cpu

@@ -3,6 +3,7 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <xmmintrin.h>
 
 // Before functions of intrinsics: for processors where has_avx512() or has_avx512_bf16() is true.
 #define EASEL_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
@@ -43,6 +44,13 @@ inline bool has_amx_bf16() {
   return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAmxBf16) != 0;
 #else
   return false;
+#endif
+}
+
+// After stores past the caches, before another thread is told that they are done.
+inline void finish_streams() {
+#if defined(__x86_64__)
+  _mm_sfence();
 #endif
 }
 
