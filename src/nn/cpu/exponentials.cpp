@@ -38,17 +38,6 @@ EASEL_CLONES float plain(const float* scores, BF16* out, int64_t count, float sc
   return sum;
 }
 
-EASEL_CLONES float plain(const float* scores, float* out, int64_t count, float scale, float shift) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) {
-    const float e = exp2_of_negative(scores[i] * scale - shift);
-    sum += e;
-    out[i] = e;
-  }
-  return sum;
-}
-
 EASEL_CLONES float largest_plain(const float* values, int64_t count) {
   constexpr int64_t kLanes = 64;
   float lanes[kLanes];
@@ -125,10 +114,6 @@ float wide(const float* scores, BF16* out, int64_t count, float scale, float shi
 #endif
 
 }  // namespace
-
-float exponentials(const float* scores, float* out, int64_t count, float scale, float shift) {
-  return plain(scores, out, count, scale, shift);
-}
 
 float largest_of(const float* values, int64_t count) {
   static const bool is_wide = has_avx512_bf16();
