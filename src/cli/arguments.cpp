@@ -67,7 +67,7 @@ class PlainArguments {
     const std::string name = argument.substr(0, equals);
     const CLI::Option* option = app_.get_option_no_throw(name);
     if (option == nullptr) {
-      unknown(name);
+      return unknown(name, equals == std::string::npos ? next : nullptr);
     } else if (equals == std::string::npos) {
       return add(name, *option, next);
     } else if (!takes_value(*option)) {
@@ -86,10 +86,7 @@ class PlainArguments {
     for (std::size_t at = 1; at < argument.size(); ++at) {
       const std::string name = {'-', argument[at]};
       const CLI::Option* option = app_.get_option_no_throw(name);
-      if (option == nullptr) {
-        unknown(argument);
-        return false;
-      }
+      if (option == nullptr) return unknown(argument, next);
       const std::string rest = argument.substr(at + 1);
       if (!takes_value(*option)) {
         plain_.push_back(name);
@@ -116,8 +113,13 @@ class PlainArguments {
     return true;
   }
 
-  void unknown(const std::string& name) {
-    faults_.add("unknown option " + name + "; nearest: " + joined(nearest_names(name, known_flags(app_))));
+  // What follows is taken for its value where the nearest option has one: not for a second prompt.
+  bool unknown(const std::string& name, const std::string* next) {
+    const std::vector<std::string> nearest = nearest_names(name, known_flags(app_));
+    faults_.add("unknown option " + name + "; nearest: " + joined(nearest));
+    const bool could_be_value = next != nullptr && !next->starts_with('-') && !nearest.empty();
+    const CLI::Option* meant = could_be_value ? app_.get_option_no_throw(nearest.front()) : nullptr;
+    return meant != nullptr && takes_value(*meant);
   }
 
   const CLI::App& app_;

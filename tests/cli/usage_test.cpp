@@ -71,6 +71,18 @@ TEST_F(Usage, OptionsAreSpelledAsTheyAre) {
   refuses({"samplers", "x", "--foo"}, {"unexpected argument 'x'", "unknown option --foo", "easel samplers --help"});
 }
 
+// Its value is no second prompt, nor is a prompt the value of what is nearest to a switch.
+TEST_F(Usage, UnknownOptionsAreTheOnlyFault) {
+  for (const Words& arguments :
+       {Words{"a cat", "--stepz", "20"}, {"--stepz", "20", "a cat"}, {"--overwrit", "a cat"}}) {
+    const Result r = run(arguments);
+    EXPECT_EQ(r.code, 2);
+    expect_words(r.err, {"unknown option -"});
+    EXPECT_EQ(r.err.find("is given"), std::string::npos) << r.err;
+    EXPECT_EQ(r.err.find("no prompt"), std::string::npos) << r.err;
+  }
+}
+
 TEST_F(Usage, UsageComesBeforeFiles) {
   const Result r = run({"a", "-W", "500", "-m", "/no/such/model", "-o", "missing/x.png"});
   EXPECT_EQ(r.code, 2);
