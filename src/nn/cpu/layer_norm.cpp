@@ -13,22 +13,24 @@ struct Affine {
   float eps;
 };
 
-// `wide` is room for one row, which stays in the first-level cache for the three loops behind its reading.
-#define EASEL_NORMALIZE_ROW(T)                                                                           \
-  EASEL_CLONES void normalize_row(const T* x, T* y, const Affine& a, float* wide) {                      \
-    const auto width = static_cast<float>(a.width);                                                      \
-    float sum = 0, square = 0;                                                                           \
-    _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < a.width; ++i) {                       \
-      wide[i] = widen(x[i]);                                                                             \
-      sum += wide[i];                                                                                    \
-    }                                                                                                    \
-    const float mean = sum / width;                                                                      \
-    _Pragma("omp simd reduction(+ : square)") for (int64_t i = 0; i < a.width; ++i) {                    \
-      wide[i] -= mean;                                                                                   \
-      square += wide[i] * wide[i];                                                                       \
-    }                                                                                                    \
-    const float inverse = 1 / std::sqrt(square / width + a.eps);                                         \
-    for (int64_t i = 0; i < a.width; ++i) y[i] = narrow<T>(wide[i] * inverse * a.weight[i] + a.bias[i]); \
+// `wide` is room for one row, which stays in the first-level cache for the loops behind its reading. What the mean
+// lacks of a long row's float32 sum is the mean of what is left without it.
+#define EASEL_NORMALIZE_ROW(T)                                                                                      \
+  EASEL_CLONES void normalize_row(const T* x, T* y, const Affine& a, float* wide) {                                 \
+    const auto width = static_cast<float>(a.width);                                                                 \
+    float sum = 0, rest = 0, square = 0;                                                                            \
+    _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < a.width; ++i) {                                  \
+      wide[i] = widen(x[i]);                                                                                        \
+      sum += wide[i];                                                                                               \
+    }                                                                                                               \
+    const float mean = sum / width;                                                                                 \
+    _Pragma("omp simd reduction(+ : rest, square)") for (int64_t i = 0; i < a.width; ++i) {                         \
+      wide[i] -= mean;                                                                                              \
+      rest += wide[i];                                                                                              \
+      square += wide[i] * wide[i];                                                                                  \
+    }                                                                                                               \
+    const float lack = rest / width, inverse = 1 / std::sqrt(std::max(square / width - lack * lack, 0.0f) + a.eps); \
+    for (int64_t i = 0; i < a.width; ++i) y[i] = narrow<T>((wide[i] - lack) * inverse * a.weight[i] + a.bias[i]);   \
   }
 EASEL_NORMALIZE_ROW(float)
 EASEL_NORMALIZE_ROW(at::BFloat16)
