@@ -144,16 +144,9 @@ Tensor Weights::bound(const std::string& key, const Shape& shape, bool changed) 
 
 namespace {
 
-struct Converted {
-  Tensor values;
-  bool finite;
-};
-
-Converted converted_to(at::ScalarType dtype, const Tensor& stored) {
-  if (stored.is_cpu() && stored.scalar_type() == at::kHalf && (dtype == at::kFloat || dtype == at::kBFloat16)) {
-    cpu::OfHalves of = cpu::of_halves(stored, dtype);
-    return {std::move(of.values), of.finite};
-  }
+cpu::Converted converted_to(at::ScalarType dtype, const Tensor& stored) {
+  if (stored.is_cpu() && stored.scalar_type() == at::kHalf && (dtype == at::kFloat || dtype == at::kBFloat16))
+    return cpu::of_halves(stored, dtype);
   Tensor values = stored.to(dtype);
   // Widening makes no value infinite, narrowing can: look at the smaller of the two.
   const bool finite = all_finite(values.element_size() > stored.element_size() ? stored : values);
@@ -163,7 +156,7 @@ Converted converted_to(at::ScalarType dtype, const Tensor& stored) {
 }  // namespace
 
 Tensor Weights::convert(const std::string& key, const Tensor& stored) const {
-  const Converted converted = converted_to(dtype_, stored);
+  const cpu::Converted converted = converted_to(dtype_, stored);
   if (!converted.finite) {
     binding_->not_finite.push_back("tensor " + label(*source_, key) + " " +
                                    (all_finite(stored)

@@ -103,9 +103,9 @@ class QueryRows {
   void weigh(int64_t row, int64_t keys, int64_t even, bool is_first) {
     const auto r = static_cast<std::size_t>(row);
     const float* scores = scores_.data() + row * kKeys;
-    if (!bounded_) raise_shift(row, largest_of(scores, keys) * s_.scale(), is_first);
+    if (!bounded_) raise_shift(row, largest_of(scores, keys) * s_.scale, is_first);
     BF16* shares = shares_.data() + row * kKeys;
-    total_[r] += exponentials(scores, shares, keys, s_.scale(), shift_[r]);
+    total_[r] += exponentials(scores, shares, keys, s_.scale, shift_[r]);
     if (even > keys) shares[keys] = BF16(0.0f);
   }
 

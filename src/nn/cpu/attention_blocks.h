@@ -18,10 +18,10 @@ constexpr float kLargestBound = 45;
 
 struct AttentionSizes {
   int64_t batch, heads, tokens, keys, width;  // width of a head
+  float scale = kLog2E / std::sqrt(static_cast<float>(width));
   int64_t key_blocks() const { return (keys + kKeys - 1) / kKeys; }
   int64_t even_keys(int64_t block) const { return (keys_in(block) + 1) / 2 * 2; }
   int64_t keys_in(int64_t block) const { return std::min(kKeys, keys - block * kKeys); }
-  float scale() const { return kLog2E / std::sqrt(static_cast<float>(width)); }
 };
 
 template <class T>
@@ -54,7 +54,7 @@ bool begin_queries(const Rows<T>& q, int64_t count, const AttentionSizes& s, flo
                    float* total) {
   bool bounded = true;
   for (int64_t r = 0; r < count; ++r) {
-    shift[r] = std::sqrt(square_of(q.at(r), s.width)) * longest_key * s.scale();
+    shift[r] = std::sqrt(square_of(q.at(r), s.width)) * longest_key * s.scale;
     if (!(shift[r] <= kLargestBound)) bounded = false;
     total[r] = std::isfinite(shift[r]) ? 0 : std::numeric_limits<float>::quiet_NaN();
   }

@@ -56,8 +56,8 @@ class Strip {
   void attend(const float* keys, const float* values, int64_t count, bool is_first, float* scores) {
     multiply({count, count_, s_.width, s_.width, kStrip, kStrip}, keys, queries_.data(), scores, /*adds=*/false);
     const ScoreStrip strip{scores, count, count_};
-    if (!bounded_ && raise_shifts(strip, s_.scale(), shift_.data(), factor_.data())) rescale(is_first);
-    exponentials_in_place(strip, s_.scale(), shift_.data(), total_.data());
+    if (!bounded_ && raise_shifts(strip, s_.scale, shift_.data(), factor_.data())) rescale(is_first);
+    exponentials_in_place(strip, s_.scale, shift_.data(), total_.data());
     multiply({s_.width, count_, count, count, kStrip, kStrip}, values, scores, sums_.data(), /*adds=*/!is_first);
   }
 

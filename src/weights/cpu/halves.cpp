@@ -44,10 +44,10 @@ bool run(const Tensor& halves, Tensor& values) {
 
 }  // namespace
 
-OfHalves of_halves(const Tensor& x, at::ScalarType dtype) {
+Converted of_halves(const Tensor& x, at::ScalarType dtype) {
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "halves as ", dtype);
   const Tensor halves = x.contiguous();
-  OfHalves of{.values = at::empty(x.sizes(), x.options().dtype(dtype)), .finite = true};
+  Converted of{.values = at::empty(x.sizes(), x.options().dtype(dtype)), .finite = true};
   of.finite = dtype == at::kFloat ? run<float>(halves, of.values) : run<at::BFloat16>(halves, of.values);
   return of;
 }

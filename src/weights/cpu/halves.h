@@ -4,7 +4,7 @@
 
 namespace easel::cpu {
 
-struct OfHalves {
+struct Converted {
   Tensor values;
   bool finite;  // all of them
 };
@@ -12,6 +12,6 @@ struct OfHalves {
 // float16 → bfloat16, through float32 as Tensor::to rounds, or float32: files hold the one, processors multiply the
 // others. ATen's loop to bfloat16 takes one value at a time, and a look at the result for what is not finite goes
 // through memory again.
-OfHalves of_halves(const Tensor& x, at::ScalarType dtype);
+Converted of_halves(const Tensor& x, at::ScalarType dtype);
 
 }  // namespace easel::cpu
