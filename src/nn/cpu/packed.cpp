@@ -24,6 +24,13 @@ bool can_pack(const Tensor& weight) {
   return weight.scalar_type() == at::kFloat || (weight.scalar_type() == at::kBFloat16 && bf16);
 }
 
+// oneDNN takes a millisecond to plan a product, which a small one never earns: it is as fast in ATen's, if the weight
+// lies so that columns of the result are neighbours.
+bool is_small(const Tensor& weight) {
+  constexpr int64_t kMost = 256;
+  return weight.scalar_type() == at::kFloat && std::min(weight.size(0), weight.size(1)) <= kMost;
+}
+
 Bias bias_of(const Tensor& bias) { return bias.defined() ? Bias(bias) : std::nullopt; }
 
 }  // namespace
@@ -31,6 +38,7 @@ Bias bias_of(const Tensor& bias) { return bias.defined() ? Bias(bias) : std::nul
 Tensor pack_linear(const Tensor& weight) {
   if (!can_pack(weight)) return {};
   if (weight.scalar_type() == at::kBFloat16 && can_bf16(weight.size(1), weight.size(0))) return pack_bf16(weight);
+  if (is_small(weight)) return weight.t().contiguous().t();
   static const auto reorder =
       find_operator<Tensor(const Tensor&, std::optional<c10::SymInt>)>("mkldnn::_reorder_linear_weight");
   return reorder.call(weight, std::nullopt);
@@ -46,8 +54,9 @@ Tensor pack_convolution(const Tensor& weight, int64_t stride, int64_t padding) {
   return reorder.call(weight, paddings, strides, ones, 1, std::nullopt);
 }
 
-Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual) {
-  if (!packed.is_mkldnn()) return bf16_linear(x, packed, bias, residual);
+namespace {
+
+Tensor onednn_linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual) {
   using Plain = Tensor(const Tensor&, const Tensor&, const Bias&, std::string_view, Scalars, Word);
   using Binary = Tensor(const Tensor&, const Tensor&, const Tensor&, const Bias&, std::string_view);
   static const auto plain = find_operator<Plain>("mkldnn::_linear_pointwise");
@@ -56,7 +65,18 @@ Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const T
   return plain.call(x, packed, bias_of(bias), "none", Scalars(), "");
 }
 
-bool can_linear_geglu(const Tensor& packed) { return !packed.is_mkldnn() && can_bf16_geglu(packed); }
+bool is_own(const Tensor& packed) { return !packed.is_mkldnn() && packed.scalar_type() == at::kBFloat16; }
+
+}  // namespace
+
+Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual) {
+  if (packed.is_mkldnn()) return onednn_linear(x, packed, bias, residual);
+  if (is_own(packed)) return bf16_linear(x, packed, bias, residual);
+  Tensor y = at::linear(x, packed, bias_of(bias));
+  return residual.defined() ? y.add_(residual) : y;
+}
+
+bool can_linear_geglu(const Tensor& packed) { return is_own(packed) && can_bf16_geglu(packed); }
 
 Tensor linear_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) { return bf16_geglu(x, packed, bias); }
 

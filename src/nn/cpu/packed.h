@@ -1,5 +1,5 @@
-// Weights in the layout of the products that take them on the CPU: oneDNN's, or our own (bf16.h) where those are
-// faster.
+// Weights in the layout of the products that take them on the CPU: oneDNN's, or our own (bf16.h) or ATen's where those
+// are faster.
 #pragma once
 
 #include "easel/tensor.h"
