@@ -30,4 +30,8 @@ struct Command {
 };
 const std::vector<Command>& command_table();
 
+// All that the program does, from its first call to its exit code, with which it ends the process (under a sanitizer it
+// returns it).
+int run_program(const Arguments& arguments);
+
 }  // namespace easel::cli

@@ -11,6 +11,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "cli/commands.h"
+
 namespace easel::testing {
 
 namespace fs = std::filesystem;
@@ -79,6 +81,27 @@ std::vector<char*> pointers_to(Words& words) {
   return pointers;
 }
 
+bool is_ordinary(const Surroundings& around) {
+  const bool is_own = std::all_of(around.environment.begin(), around.environment.end(), [](const std::string& entry) {
+    return entry.starts_with("EASEL_") || entry.starts_with("SLURM_");
+  });
+  return is_own && !around.keep_input_open && around.output_file.empty() && !around.close_output &&
+         !around.break_output && !around.error_terminal && around.file_size == RLIM_INFINITY &&
+         around.address_space == RLIM_INFINITY;
+}
+
+// A fork has the calling thread alone: others would be waited for in vain.
+bool is_only_thread() {
+  const fs::directory_iterator threads("/proc/self/task");
+  return std::distance(begin(threads), end(threads)) == 1;
+}
+
+[[noreturn]] void become_program(const Words& arguments, const std::vector<char*>& environment) {
+  ::close_range(3, ~0U, 0);  // as those that close at execve
+  environ = const_cast<char**>(environment.data());
+  ::_exit(cli::run_program(arguments));
+}
+
 void limit(__rlimit_resource resource, rlim_t value) {
   if (value == RLIM_INFINITY) return;
   const rlimit both = {value, value};
@@ -112,8 +135,10 @@ Program::Program(const Words& arguments, const Surroundings& around) {
     output = broken.write;
   }
 
+  const bool is_fork = is_ordinary(around) && is_only_thread();
+  std::fflush(nullptr);  // or the fork writes it, too
   process_ = ::fork();
-  if (process_ == 0) {  // only calls that are safe after a fork
+  if (process_ == 0) {  // before execve only calls that are safe after a fork
     ::dup2(input, 0);
     ::dup2(output, 1);
     ::dup2(err.write, 2);
@@ -121,6 +146,7 @@ Program::Program(const Words& arguments, const Surroundings& around) {
     if (!around.folder.empty() && ::chdir(around.folder.c_str()) != 0) ::_exit(126);
     limit(RLIMIT_FSIZE, around.file_size);
     limit(RLIMIT_AS, around.address_space);
+    if (is_fork) become_program(arguments, envp);
     ::execve(argv[0], argv.data(), envp.data());
     ::_exit(127);
   }

@@ -1,4 +1,4 @@
-// Runs the real program: arguments, folder, environment, limits → exit code and both outputs.
+// Runs the program: arguments, folder, environment, limits → exit code and both outputs.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -33,7 +33,9 @@ struct Result {
 
 Words lines_of(const std::string& text);
 
-// A started program; ended, if it still runs, at the end of the scope.
+// A started program; ended, if it still runs, at the end of the scope. It is the executable itself where its
+// surroundings are special (limits, closed outputs, a terminal, variables that libraries read as they start); otherwise
+// a fork of this process that calls what main() calls, because libtorch's start takes longer than most tests.
 class Program {
  public:
   Program(const Words& arguments, const Surroundings& around);
