@@ -148,7 +148,7 @@ bool can_attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
   const AttentionSizes s{q.size(0), heads, q.size(1), k.size(1), q.size(2) / heads};
   Tensor out = at::empty(q.sizes(), q.options());
-  if (q.scalar_type() == at::kFloat)
+  if (q.scalar_type() == at::kFloat || pair_unit() == PairUnit::kWidened)
     attend_f32(q, k, v, s, out);
   else
     attend_in_blocks<BF16, Paired, QueryRows>(q, k, v, s, out);

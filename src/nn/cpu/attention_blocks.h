@@ -86,7 +86,8 @@ void attend_in_blocks(const Tensor& q, const Tensor& k, const Tensor& v, const A
   });
 }
 
-// attention_f32.cpp: keys by queries, so that a head's narrow width is never the columns of a product.
+// attention_f32.cpp: in float32, whatever the values are kept in; keys by queries, so that a head's narrow width is
+// never the columns of a product.
 void attend_f32(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSizes& s, Tensor& out);
 
 }  // namespace easel::cpu

@@ -1,5 +1,6 @@
 #include <array>
 
+#include "easel/vector_loops.h"
 #include "nn/cpu/attention_blocks.h"
 #include "nn/cpu/softmax_columns.h"
 
@@ -22,15 +23,19 @@ struct Turned {
     return static_cast<std::size_t>((head * s.keys + block * kKeys) * s.width);
   }
 
-  void pack(const Rows<float>& k, const Rows<float>& v, int64_t head) {
+  template <class T>
+  void pack(const Rows<T>& k, const Rows<T>& v, int64_t head) {
     longest[static_cast<std::size_t>(head)] = longest_of(k, s);
-    for (int64_t n = 0; n < s.keys; ++n) std::copy_n(k.at(n), s.width, keys.data() + (head * s.keys + n) * s.width);
+    for (int64_t n = 0; n < s.keys; ++n) {
+      const T* row = k.at(n);
+      std::transform(row, row + s.width, keys.data() + (head * s.keys + n) * s.width, [](T x) { return widen(x); });
+    }
     for (int64_t block = 0; block < s.key_blocks(); ++block) {
       const int64_t count = s.keys_in(block);
       float* to = values.data() + place(head, block);
       for (int64_t n = 0; n < count; ++n) {
-        const float* row = v.at(block * kKeys + n);
-        for (int64_t i = 0; i < s.width; ++i) to[i * count + n] = row[i];
+        const T* row = v.at(block * kKeys + n);
+        for (int64_t i = 0; i < s.width; ++i) to[i * count + n] = widen(row[i]);
       }
     }
   }
@@ -43,12 +48,13 @@ class Strip {
   explicit Strip(const AttentionSizes& s)
       : s_(s), queries_(static_cast<std::size_t>(s.width * kStrip)), sums_(queries_.size()) {}
 
-  void begin(const Rows<float>& q, int64_t count, float longest_key) {
+  template <class T>
+  void begin(const Rows<T>& q, int64_t count, float longest_key) {
     count_ = count;
     bounded_ = begin_queries(q, count, s_, longest_key, shift_.data(), total_.data());
     for (int64_t r = 0; r < count; ++r) {
-      const float* row = q.at(r);
-      for (int64_t i = 0; i < s_.width; ++i) queries_[static_cast<std::size_t>(i * kStrip + r)] = row[i];
+      const T* row = q.at(r);
+      for (int64_t i = 0; i < s_.width; ++i) queries_[static_cast<std::size_t>(i * kStrip + r)] = widen(row[i]);
     }
   }
 
@@ -61,11 +67,12 @@ class Strip {
     multiply({s_.width, count_, count, count, kStrip, kStrip}, values, scores, sums_.data(), /*adds=*/!is_first);
   }
 
-  void store(float* out, int64_t stride) const {
+  template <class T>
+  void store(T* out, int64_t stride) const {
     for (int64_t r = 0; r < count_; ++r) {
       const float share = 1 / total_[static_cast<std::size_t>(r)];
       for (int64_t i = 0; i < s_.width; ++i)
-        out[r * stride + i] = sums_[static_cast<std::size_t>(i * kStrip + r)] * share;
+        out[r * stride + i] = narrow<T>(sums_[static_cast<std::size_t>(i * kStrip + r)] * share);
     }
   }
 
@@ -91,7 +98,8 @@ class QueryStrips {
   explicit QueryStrips(const AttentionSizes& s)
       : s_(s), strips_(kQueries / kStrip, Strip(s)), scores_(static_cast<std::size_t>(kKeys * kStrip)) {}
 
-  void attend(const Rows<float>& q, int64_t count, const Turned& turned, int64_t head, float* out, int64_t out_stride) {
+  template <class T>
+  void attend(const Rows<T>& q, int64_t count, const Turned& turned, int64_t head, T* out, int64_t out_stride) {
     const auto for_strips = [&](const auto& work) {
       for (int64_t first = 0; first < count; first += kStrip)
         work(strips_[static_cast<std::size_t>(first / kStrip)], first);
@@ -118,7 +126,10 @@ class QueryStrips {
 }  // namespace
 
 void attend_f32(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSizes& s, Tensor& out) {
-  attend_in_blocks<float, Turned, QueryStrips>(q, k, v, s, out);
+  if (q.scalar_type() == at::kFloat)
+    attend_in_blocks<float, Turned, QueryStrips>(q, k, v, s, out);
+  else
+    attend_in_blocks<at::BFloat16, Turned, QueryStrips>(q, k, v, s, out);
 }
 
 }  // namespace easel::cpu

@@ -2,6 +2,8 @@
 
 #include <ATen/Parallel.h>
 
+#include <functional>
+
 #include "easel/vector_loops.h"
 #include "nn/cpu/instruction_sets.h"
 #include "nn/cpu/products.h"
@@ -16,40 +18,65 @@ namespace {
 using BF16 = at::BFloat16;
 
 constexpr int64_t kColumns = kBf16Columns;
-constexpr int64_t kRows = 24;     // of a task, whose sums stay in the first
-constexpr int64_t kChunk = 1024;  // rows that every panel passes over, in the third-level cache
+constexpr int64_t kRows = 24;       // of a task, whose sums stay in the first-level cache
+constexpr int64_t kWideRows = 288;  // the same of widened values, for which a panel comes from the second
+constexpr int64_t kDepth = 1024;    // of a panel's widened values
 
 #if defined(__x86_64__)
 constexpr int64_t kLanes = 16;
+constexpr __mmask16 kAll = 0xFFFF;  // without a mask GCC 12 warns of values that are never read (GCC bug 105593)
 
-EASEL_AVX512_BF16 EASEL_INLINE __m512 widened(__mmask16 mask, const BF16* x) {
-  const __m512i bits = _mm512_maskz_cvtepu16_epi32(0xFFFF, _mm256_maskz_loadu_epi16(mask, x));
-  return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xFFFF, bits, 16));
+EASEL_AVX512 EASEL_INLINE __m512 widened(__mmask16 mask, const BF16* x) {
+  const __m512i bits = _mm512_maskz_cvtepu16_epi32(kAll, _mm256_maskz_loadu_epi16(mask, x));
+  return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, bits, 16));
 }
+
+struct OwnRounding {
+  EASEL_AVX512_BF16 static __m256i round(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
+};
+
+// narrow() of 16 values.
+struct WrittenRounding {
+  EASEL_AVX512 static __m256i round(__m512 x) {
+    const __m512i bits = _mm512_castps_si512(x), one = _mm512_set1_epi32(1);
+    const __m512i odd = _mm512_maskz_and_epi32(kAll, _mm512_maskz_srli_epi32(kAll, bits, 16), one);
+    const __m512i half = _mm512_maskz_add_epi32(kAll, odd, _mm512_set1_epi32(0x7FFF));
+    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    const __m512i sum = _mm512_maskz_add_epi32(kAll, bits, half);
+    const __m512i kept = _mm512_mask_or_epi32(sum, nan, bits, _mm512_set1_epi32(0x400000));
+    return _mm512_maskz_cvtepi32_epi16(kAll, _mm512_maskz_srli_epi32(kAll, kept, 16));
+  }
+};
 
 // rows × columns of y, from sums [rows][kColumns], with the bias and (where there is one) the residual, laid out as y,
 // added. By instructions, because the compiler's loop took a third of a product of depth 320.
-EASEL_AVX512_BF16 void finish(const float* sums, int64_t rows, int64_t columns, const BF16* bias, const BF16* residual,
-                              int64_t stride, BF16* y) {
+template <class Rounding>
+EASEL_AVX512_BF16 void finish_by(const float* sums, int64_t rows, int64_t columns, const float* bias,
+                                 const BF16* residual, int64_t stride, BF16* y) {
   for (int64_t first = 0; first < columns; first += kLanes) {
     const int64_t left = columns - first;
     const auto mask = static_cast<__mmask16>(left >= kLanes ? 0xFFFF : (1 << left) - 1);
-    const __m512 shift = widened(mask, bias + first);
+    const __m512 shift = _mm512_maskz_loadu_ps(mask, bias + first);
     for (int64_t r = 0; r < rows; ++r) {
       __m512 sum = _mm512_add_ps(_mm512_loadu_ps(sums + r * kColumns + first), shift);
       if (residual != nullptr) sum = _mm512_add_ps(sum, widened(mask, residual + r * stride + first));
-      _mm256_mask_storeu_epi16(y + r * stride + first, mask, (__m256i)_mm512_cvtneps_pbh(sum));
+      _mm256_mask_storeu_epi16(y + r * stride + first, mask, Rounding::round(sum));
     }
   }
 }
+
+void finish(const float* sums, int64_t rows, int64_t columns, const float* bias, const BF16* residual, int64_t stride,
+            BF16* y) {
+  const auto by = pair_unit() == PairUnit::kWidened ? finish_by<WrittenRounding> : finish_by<OwnRounding>;
+  by(sums, rows, columns, bias, residual, stride, y);
+}
 #else
-void finish(const float*, int64_t, int64_t, const BF16*, const BF16*, int64_t, BF16*) {}  // can_bf16() is false
+void finish(const float*, int64_t, int64_t, const float*, const BF16*, int64_t, BF16*) {}  // can_bf16() is false
 #endif
 
-EASEL_CLONES void finish_geglu(const float* value, const float* gate, const BF16* value_bias, const BF16* gate_bias,
+EASEL_CLONES void finish_geglu(const float* value, const float* gate, const float* value_bias, const float* gate_bias,
                                BF16* y) {
-  for (int64_t i = 0; i < kColumns; ++i)
-    y[i] = narrow<BF16>((value[i] + widen(value_bias[i])) * gelu(gate[i] + widen(gate_bias[i])));
+  for (int64_t i = 0; i < kColumns; ++i) y[i] = narrow<BF16>((value[i] + value_bias[i]) * gelu(gate[i] + gate_bias[i]));
 }
 
 // A block's part of a row, 64 values of which lie a row apart from the next, while the products before them last.
@@ -60,90 +87,245 @@ void fetch(const BF16* row, int64_t columns) {
   for (int64_t first = 0; first < columns; first += kLine) __builtin_prefetch(row + first, purpose);
 }
 
-// work(block, first row, rows), by as many threads as there are.
-template <class Work>
-void for_tasks(int64_t rows, int64_t blocks, const Work& work) {
-  for (int64_t first = 0; first < rows; first += kChunk) {
-    const int64_t count = std::min(kChunk, rows - first), parts = (count + kRows - 1) / kRows;
-    at::parallel_for(0, blocks * parts, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t row = task % parts * kRows;
-        work(task / parts, first + row, std::min(kRows, count - row));
-      }
-    });
+EASEL_CLONES void widen_values(const BF16* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = widen(from[i]);
+}
+
+// [pairs, columns, 2] → [2 · pairs, columns].
+EASEL_CLONES void widen_panel(const BF16* from, int64_t pairs, int64_t columns, float* to) {
+  for (int64_t p = 0; p < pairs; ++p) {
+    const BF16* pair = from + 2 * p * columns;
+    float *even = to + 2 * p * columns, *odd = even + columns;
+    for (int64_t c = 0; c < columns; ++c) {
+      even[c] = widen(pair[2 * c]);
+      odd[c] = widen(pair[2 * c + 1]);
+    }
   }
 }
 
+// The rows of a product as they lie, or the patches of a picture that a convolution's kernel sees, which are rows once
+// they are gathered (widened).
 struct Operands {
   Tensor x, bias;
   const BF16* weight;
   int64_t rows, in, out;
+  std::function<void(int64_t row, float* to)> widen_row;
 
-  Operands(const Tensor& x_, const Tensor& packed, const Tensor& bias_)
-      : x(x_.contiguous()),
-        bias(bias_.defined() ? bias_.contiguous() : at::zeros({packed.size(0)}, packed.options())),
+  Operands(const Tensor& x_, const Tensor& packed, const Tensor& bias_, int64_t rows_)
+      : x(x_),
+        bias(bias_.defined() ? bias_.to(at::kFloat).contiguous() : at::zeros({packed.size(0)}, at::kFloat)),
         weight(packed.const_data_ptr<BF16>()),
-        rows(x_.numel() / x_.size(-1)),
+        rows(rows_),
         in(packed.size(1)),
-        out(packed.size(0)) {
-    TORCH_CHECK(x.size(-1) == in, "linear of ", x.sizes(), " by ", packed.sizes());
+        out(packed.size(0)),
+        widen_row([this](int64_t r, float* to) { widen_values(row(r), in, to); }) {}
+  Operands(const Operands&) = delete;
+  Operands& operator=(const Operands&) = delete;
+
+  const BF16* row(int64_t r) const { return x.const_data_ptr<BF16>() + r * in; }
+  const BF16* panel(int64_t block) const { return weight + block * kColumns * in; }
+  const float* bias_of(int64_t block) const { return bias.const_data_ptr<float>() + block * kColumns; }
+  // Rows that every panel passes over, widened in the third-level cache.
+  int64_t chunk() const {
+    constexpr int64_t kMost = 1024, kValues = int64_t{3} << 20;
+    return pair_unit() == PairUnit::kWidened ? std::clamp(kValues / in, kWideRows, kMost) : kMost;
+  }
+};
+
+// Rows of a chunk, widened where the processor multiplies no bfloat16.
+class Chunk {
+ public:
+  explicit Chunk(const Operands& o) : o_(o) {
+    if (pair_unit() == PairUnit::kWidened) wide_ = at::empty({std::min(o.chunk(), o.rows), o.in}, at::kFloat);
   }
 
-  void multiply(int64_t block, int64_t columns, int64_t row, int64_t count, float* sums) const {
-    cpu::multiply({count, columns, in, in, columns, kColumns}, x.const_data_ptr<BF16>() + row * in,
-                  weight + block * kColumns * in, sums, /*adds=*/false);
+  void begin(int64_t first, int64_t count) {
+    first_ = first;
+    if (!wide_.defined()) return;
+    float* to = wide_.mutable_data_ptr<float>();
+    at::parallel_for(0, count, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) o_.widen_row(first_ + r, to + r * o_.in);
+    });
   }
-  const BF16* bias_of(int64_t block) const { return bias.const_data_ptr<BF16>() + block * kColumns; }
-  Tensor result(int64_t width) const {
-    std::vector<int64_t> shape = x.sizes().vec();
-    shape.back() = width;
-    return at::empty(shape, x.options());
+  const float* row(int64_t r) const { return wide_.const_data_ptr<float>() + (r - first_) * o_.in; }
+
+ private:
+  const Operands& o_;
+  Tensor wide_;
+  int64_t first_ = 0;
+};
+
+// One thread's products with one panel after the other, whose widened values are at most kDepth rows at once.
+class Products {
+ public:
+  Products(const Operands& o, const Chunk& chunk) : o_(o), chunk_(chunk) {}
+
+  void operator()(int64_t block, int64_t columns, int64_t row, int64_t count, float* sums) {
+    if (pair_unit() != PairUnit::kWidened)
+      return multiply({count, columns, o_.in, o_.in, columns, kColumns}, o_.row(row), o_.panel(block), sums,
+                      /*adds=*/false);
+    for (int64_t first = 0; first < o_.in; first += kDepth) {
+      const int64_t depth = std::min(kDepth, o_.in - first);
+      multiply({count, columns, depth, o_.in, columns, kColumns}, chunk_.row(row) + first,
+               widened(block, columns, first, depth), sums, /*adds=*/first > 0);
+    }
   }
+
+ private:
+  const float* widened(int64_t block, int64_t columns, int64_t first, int64_t depth) {
+    const int64_t place = block * o_.in + first;
+    if (place == place_) return wide_.data();
+    wide_.resize(static_cast<std::size_t>(kDepth * kColumns));
+    widen_panel(o_.panel(block) + first * columns, depth / 2, columns, wide_.data());
+    place_ = place;
+    return wide_.data();
+  }
+
+  const Operands& o_;
+  const Chunk& chunk_;
+  std::vector<float> wide_;
+  int64_t place_ = -1;  // of wide_ in the weight
+};
+
+// Worker(operands, chunk)(block, first row, rows), by as many threads as there are.
+template <class Worker, class... More>
+void for_tasks(const Operands& o, int64_t blocks, const More&... more) {
+  const int64_t most = pair_unit() == PairUnit::kWidened ? kWideRows : kRows;
+  Chunk chunk(o);
+  for (int64_t first = 0; first < o.rows; first += o.chunk()) {
+    const int64_t count = std::min(o.chunk(), o.rows - first), parts = (count + most - 1) / most;
+    chunk.begin(first, count);
+    at::parallel_for(0, blocks * parts, 1, [&](int64_t begin, int64_t end) {
+      Worker worker(o, chunk, more...);
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t row = task % parts * most;
+        worker(task / parts, first + row, std::min(most, count - row));
+      }
+      release_products();
+    });
+  }
+}
+
+class LinearWorker {
+ public:
+  LinearWorker(const Operands& o, const Chunk& chunk, const BF16* residual, BF16* y)
+      : o_(o), products_(o, chunk), residual_(residual), y_(y) {}
+
+  void operator()(int64_t block, int64_t row, int64_t count) {
+    const int64_t columns = std::min(kColumns, o_.out - block * kColumns), at = row * o_.out + block * kColumns;
+    const BF16* added = residual_ == nullptr ? nullptr : residual_ + at;
+    for (int64_t r = 0; r < count; ++r) {
+      fetch<kForWriting>(y_ + at + r * o_.out, columns);
+      if (added != nullptr) fetch<kForReading>(added + r * o_.out, columns);
+    }
+    products_(block, columns, row, count, sums_);
+    finish(sums_, count, columns, o_.bias_of(block), added, o_.out, y_ + at);
+  }
+
+ private:
+  const Operands& o_;
+  Products products_;
+  const BF16* residual_;
+  BF16* y_;
+  alignas(64) float sums_[kWideRows * kColumns];
+};
+
+class GegluWorker {
+ public:
+  GegluWorker(const Operands& o, const Chunk& chunk, BF16* y) : o_(o), values_(o, chunk), gates_(o, chunk), y_(y) {}
+
+  void operator()(int64_t block, int64_t row, int64_t count) {
+    const int64_t width = o_.out / 2, gate = width / kColumns + block;
+    BF16* to = y_ + row * width + block * kColumns;
+    for (int64_t r = 0; r < count; ++r) fetch<kForWriting>(to + r * width, kColumns);
+    values_(block, kColumns, row, count, value_);
+    gates_(gate, kColumns, row, count, gate_);
+    for (int64_t r = 0; r < count; ++r)
+      finish_geglu(value_ + r * kColumns, gate_ + r * kColumns, o_.bias_of(block), o_.bias_of(gate), to + r * width);
+  }
+
+ private:
+  const Operands& o_;
+  Products values_, gates_;
+  BF16* y_;
+  alignas(64) float value_[kWideRows * kColumns], gate_[kWideRows * kColumns];
 };
 
 }  // namespace
 
 bool can_bf16(int64_t in, int64_t out) {
   constexpr int64_t kFewest = 16;
-  return pair_unit() == PairUnit::kAvx512 && in % 2 == 0 && std::min(in, out) >= kFewest;
+  const PairUnit unit = pair_unit();
+  const bool has_unit = unit == PairUnit::kAvx512 || unit == PairUnit::kWidened;
+  return has_unit && in % 2 == 0 && std::min(in, out) >= kFewest;
 }
 
+namespace {
+
+Operands rows_of(const Tensor& x, const Tensor& packed, const Tensor& bias) {
+  TORCH_CHECK(x.size(-1) == packed.size(1), "linear of ", x.sizes(), " by ", packed.sizes());
+  return Operands(x.contiguous(), packed, bias, x.numel() / x.size(-1));
+}
+
+Tensor wide_as(const Tensor& x, int64_t width) {
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = width;
+  return at::empty(shape, x.options());
+}
+
+const BF16* values_of(const Tensor& residual) { return residual.defined() ? residual.const_data_ptr<BF16>() : nullptr; }
+
+void multiply_all(const Operands& o, const Tensor& residual, Tensor& y) {
+  for_tasks<LinearWorker>(o, (o.out + kColumns - 1) / kColumns, values_of(residual), y.mutable_data_ptr<BF16>());
+}
+
+}  // namespace
+
 Tensor bf16_linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual) {
-  const Operands o(x, packed, bias);
-  Tensor y = o.result(o.out);
-  const Tensor more = residual.defined() ? residual.contiguous() : Tensor();
-  const BF16* added = more.defined() ? more.const_data_ptr<BF16>() : nullptr;
-  BF16* to = y.mutable_data_ptr<BF16>();
-  for_tasks(o.rows, (o.out + kColumns - 1) / kColumns, [&](int64_t block, int64_t row, int64_t count) {
-    const int64_t columns = std::min(kColumns, o.out - block * kColumns);
-    const int64_t at = row * o.out + block * kColumns;
-    alignas(64) float sums[kRows * kColumns];
-    for (int64_t r = 0; r < count; ++r) {
-      fetch<kForWriting>(to + at + r * o.out, columns);
-      if (added != nullptr) fetch<kForReading>(added + at + r * o.out, columns);
-    }
-    o.multiply(block, columns, row, count, sums);
-    finish(sums, count, columns, o.bias_of(block), added == nullptr ? nullptr : added + at, o.out, to + at);
-  });
+  Tensor y = wide_as(x, packed.size(0));
+  multiply_all(rows_of(x, packed, bias), residual.defined() ? residual.contiguous() : Tensor(), y);
   return y;
 }
 
 bool can_bf16_geglu(const Tensor& packed) { return packed.size(0) % (2 * kColumns) == 0; }
 
 Tensor bf16_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) {
-  const Operands o(x, packed, bias);
-  const int64_t width = o.out / 2, blocks = width / kColumns;
-  Tensor y = o.result(width);
-  BF16* to = y.mutable_data_ptr<BF16>();
-  for_tasks(o.rows, blocks, [&](int64_t block, int64_t row, int64_t count) {
-    alignas(64) float value[kRows * kColumns], gate[kRows * kColumns];
-    for (int64_t r = 0; r < count; ++r) fetch<kForWriting>(to + (row + r) * width + block * kColumns, kColumns);
-    o.multiply(block, kColumns, row, count, value);
-    o.multiply(blocks + block, kColumns, row, count, gate);
-    for (int64_t r = 0; r < count; ++r)
-      finish_geglu(value + r * kColumns, gate + r * kColumns, o.bias_of(block), o.bias_of(blocks + block),
-                   to + (row + r) * width + block * kColumns);
-  });
+  const int64_t width = packed.size(0) / 2;
+  Tensor y = wide_as(x, width);
+  for_tasks<GegluWorker>(rows_of(x, packed, bias), width / kColumns, y.mutable_data_ptr<BF16>());
+  return y;
+}
+
+// ---- convolutions: a pixel of the result is a row, whose values are the kernel's pixels one after the other
+// ----------
+
+bool can_bf16_convolution(at::IntArrayRef weight) {
+  return pair_unit() == PairUnit::kWidened && can_bf16(weight[1] * weight[2] * weight[3], weight[0]);
+}
+
+Tensor pack_bf16_convolution(const Tensor& weight) { return pack_bf16(weight.permute({0, 2, 3, 1}).flatten(1)); }
+
+Tensor bf16_convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, const Patches& patches,
+                        const Tensor& residual) {
+  constexpr auto kLast = at::MemoryFormat::ChannelsLast;
+  const int64_t height = patches.of(x.size(2)), width = patches.of(x.size(3)), channels = x.size(1);
+  Tensor y = at::empty({x.size(0), packed.size(0), height, width}, x.options().memory_format(kLast));
+  Operands o(x.contiguous(kLast), packed, bias, x.size(0) * height * width);
+  const BF16* pixels = o.x.const_data_ptr<BF16>();
+  o.widen_row = [&, pixels](int64_t row, float* to) {
+    const int64_t top = row / width % height * patches.stride - patches.padding,
+                  left = row % width * patches.stride - patches.padding;
+    for (int64_t i = top; i < top + patches.kernel; ++i) {
+      for (int64_t j = left; j < left + patches.kernel; ++j, to += channels) {
+        const bool is_inside = i >= 0 && i < x.size(2) && j >= 0 && j < x.size(3);
+        if (is_inside)
+          widen_values(pixels + ((row / (height * width) * x.size(2) + i) * x.size(3) + j) * channels, channels, to);
+        else
+          std::fill_n(to, channels, 0.0f);
+      }
+    }
+  };
+  multiply_all(o, residual.defined() ? residual.contiguous(kLast) : Tensor(), y);
   return y;
 }
 

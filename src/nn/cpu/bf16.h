@@ -1,4 +1,5 @@
-// Linears of bfloat16 on processors whose own instructions multiply its pairs (AVX512-BF16), without AMX.
+// Linears of bfloat16 on processors with AVX512 and without AMX: by the instructions of AVX512-BF16, or, where they are
+// missing, by float32's, for which values are widened on their way into the caches.
 #pragma once
 
 #include "easel/tensor.h"
@@ -24,5 +25,19 @@ Tensor bf16_linear(const Tensor& x, const Tensor& packed, const Tensor& bias, co
 // geglu(x·weight + bias) in one pass: [..., in] → [..., out / 2] (geglu.h). out / 2 is a multiple of 64.
 bool can_bf16_geglu(const Tensor& packed);
 Tensor bf16_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias);
+
+// A convolution as the linear of its patches, gathered a few hundred at a time. Only where values are widened: there
+// oneDNN's convolutions of bfloat16 take three times as long.
+bool can_bf16_convolution(at::IntArrayRef weight);
+Tensor pack_bf16_convolution(const Tensor& weight);  // [out, in, kernel, kernel] → [out, kernel · kernel · in]
+
+struct Patches {
+  int64_t kernel, stride, padding;
+  int64_t of(int64_t pixels) const { return (pixels + 2 * padding - kernel) / stride + 1; }
+};
+
+// x [B, in, height, width] → [B, out, ...], both channels last; bias [out] of any float, and residual as bf16_linear's.
+Tensor bf16_convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, const Patches& patches,
+                        const Tensor& residual);
 
 }  // namespace easel::cpu

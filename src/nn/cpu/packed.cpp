@@ -2,6 +2,8 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <cmath>
+
 #include "nn/cpu/bf16.h"
 
 namespace easel::cpu {
@@ -46,6 +48,8 @@ Tensor pack_linear(const Tensor& weight) {
 
 Tensor pack_convolution(const Tensor& weight, int64_t stride, int64_t padding) {
   if (!can_pack(weight)) return {};
+  if (weight.scalar_type() == at::kBFloat16 && can_bf16_convolution(weight.sizes()))
+    return pack_bf16_convolution(weight);
   using Sizes = c10::SymIntArrayRef;
   static const auto reorder =
       find_operator<Tensor(const Tensor&, Sizes, Sizes, Sizes, c10::SymInt, at::OptionalSymIntArrayRef)>(
@@ -82,6 +86,10 @@ Tensor linear_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) {
 
 Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, int64_t stride, int64_t padding,
                    const Tensor& residual) {
+  if (is_own(packed)) {
+    const auto kernel = static_cast<int64_t>(std::lround(std::sqrt(packed.size(1) / x.size(1))));
+    return bf16_convolution(x, packed, bias, {kernel, stride, padding}, residual);
+  }
   using Sizes = at::IntArrayRef;
   using Plain =
       Tensor(const Tensor&, const Tensor&, const Bias&, Sizes, Sizes, Sizes, int64_t, std::string_view, Scalars, Word);

@@ -147,7 +147,8 @@ void multiply_quads(const ProductSizes&, const uint8_t*, const int8_t*, int32_t*
 
 PairUnit find_pair_unit() {
   if (has_amx_bf16() && blas::could_pack(at::kBFloat16)) return PairUnit::kAmx;
-  return has_avx512_bf16() ? PairUnit::kAvx512 : PairUnit::kNone;
+  if (has_avx512_bf16()) return PairUnit::kAvx512;
+  return has_avx512() ? PairUnit::kWidened : PairUnit::kNone;
 }
 
 }  // namespace

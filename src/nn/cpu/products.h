@@ -5,9 +5,10 @@
 
 namespace easel::cpu {
 
-// What multiplies bfloat16: AMX through oneDNN's kernels, or AVX512-BF16 by a kernel of our own (oneDNN offers none to
-// others there).
-enum class PairUnit { kNone, kAmx, kAvx512 };
+// What multiplies bfloat16: AMX through oneDNN's kernels; AVX512-BF16 by a kernel of our own (oneDNN offers none to
+// others there); on older processors with AVX512 float32's products of widened values (oneDNN's take three times as
+// long there).
+enum class PairUnit { kNone, kAmx, kAvx512, kWidened };
 PairUnit pair_unit();
 
 struct ProductSizes {
@@ -15,7 +16,7 @@ struct ProductSizes {
   int64_t a_stride, b_stride, c_stride;  // values from row to row; of paired B, values from pair to pair over 2
 };
 
-// C (+)= A·B with float32 sums. bfloat16: depth even, B in pairs of rows, [depth/2, columns, 2]; needs a pair_unit().
+// C (+)= A·B with float32 sums. bfloat16: depth even, B in pairs of rows, [depth/2, columns, 2]; needs kAmx or kAvx512.
 void multiply(const ProductSizes& s, const at::BFloat16* a, const at::BFloat16* b, float* c, bool adds);
 void multiply(const ProductSizes& s, const float* a, const float* b, float* c, bool adds);
 
