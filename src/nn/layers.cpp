@@ -3,6 +3,7 @@
 #include "easel/nn.h"
 #include "easel/runtime.h"
 #include "nn/cpu/attention.h"
+#include "nn/cpu/bf16.h"
 #include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
 #include "nn/cpu/int8.h"
@@ -117,6 +118,11 @@ int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarses
   const int64_t values = c10::multiply_integers(weight);
   return cpu::can_winograd(weight, dtype, coarsest) ? cpu::winograd_bytes(weight, dtype)
                                                     : values * static_cast<int64_t>(c10::elementSize(dtype));
+}
+
+bool packs_quickly(at::ScalarType dtype) {
+  constexpr int64_t kWide = 768;
+  return dtype == at::kBFloat16 && cpu::can_bf16(kWide, kWide);
 }
 
 namespace {

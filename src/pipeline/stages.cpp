@@ -58,8 +58,10 @@ int64_t bytes_in(const Weights& shapes, at::ScalarType dtype, std::optional<Coar
   return bytes;
 }
 
-// A text encoder's weights are read once or twice: packing them would take longer than it saves.
-bool is_called_often(Part part) { return part == Part::kUNet || part == Part::kVae; }
+// A text encoder's weights are read once or twice.
+bool pays_packing(Part part, at::ScalarType dtype) {
+  return part == Part::kUNet || part == Part::kVae || packs_quickly(dtype);
+}
 
 Coarsest coarsest_of(const Checkpoint& c, Part part) {
   return part == Part::kUNet ? c.unet.coarsest() : Coarsest::kSmall;
@@ -70,8 +72,8 @@ Weights of_many_calls(const Weights& w, const Precision& precision, Coarsest coa
   return precision.int8 ? packed.allowing_int8() : packed;
 }
 
-std::optional<Coarsest> packed_as(const Checkpoint& c, Part part, const Precision& precision) {
-  const bool is_packed = is_called_often(part) && precision.device.is_cpu() && kernels() == Kernels::kFast;
+std::optional<Coarsest> packed_as(const Checkpoint& c, Part part, at::ScalarType dtype, const Precision& precision) {
+  const bool is_packed = pays_packing(part, dtype) && precision.device.is_cpu() && kernels() == Kernels::kFast;
   return is_packed ? std::optional(coarsest_of(c, part)) : std::nullopt;
 }
 
@@ -112,7 +114,7 @@ int64_t StageSet::bytes_of(Part part) {
   const at::ScalarType dtype = part == Part::kUNet  ? precision_.unet
                                : part == Part::kVae ? precision_.vae
                                                     : precision_.text;
-  return entry->second = bytes_in(shapes, dtype, packed_as(checkpoint_, part, precision_));
+  return entry->second = bytes_in(shapes, dtype, packed_as(checkpoint_, part, dtype, precision_));
 }
 
 template <class Network, class Spec>
@@ -121,7 +123,7 @@ Network StageSet::load(Part part, at::ScalarType dtype, const Spec& spec) const 
   const SourcePtr own = open_weights(checkpoint_, part, precision_.unet != at::kFloat);
   const Weights w(with_loras(own, name_of(part), applied_to(part, loras_), loras_at_runtime_), precision_.device,
                   dtype);
-  Network network(is_called_often(part) ? of_many_calls(w, precision_, coarsest_of(checkpoint_, part)) : w, spec);
+  Network network(pays_packing(part, dtype) ? of_many_calls(w, precision_, coarsest_of(checkpoint_, part)) : w, spec);
   // Names were checked by audit(); values are checked as they are bound.
   w.finish(name_of(part), [](const std::string&) { return true; });
   return network;
@@ -244,7 +246,7 @@ const VaeEncoder& StageSet::vae_encoder(double* seconds) {
 int64_t StageSet::vae_encoder_bytes() {
   const Weights shapes(nullptr, at::kMeta, at::kFloat);
   VaeEncoder(shapes, checkpoint_.vae);
-  return bytes_in(shapes, precision_.vae, packed_as(checkpoint_, Part::kVae, precision_));
+  return bytes_in(shapes, precision_.vae, packed_as(checkpoint_, Part::kVae, precision_.vae, precision_));
 }
 
 void StageSet::free_text_encoders() {

@@ -179,6 +179,31 @@ TEST(Bf16, IsTheLinear) {
   EXPECT_FALSE(cpu::can_bf16(65, 64));
 }
 
+// Deeper than a panel that is widened at once, and of more pixels than a chunk.
+TEST(Bf16, IsTheConvolution) {
+  at::manual_seed(1);
+  if (!cpu::can_bf16_convolution({32, 32, 3, 3})) GTEST_SKIP() << "only where bfloat16 is widened";
+  constexpr auto kLast = at::MemoryFormat::ChannelsLast;
+  for (const auto& [side, in, out, patches] :
+       {std::tuple<int64_t, int64_t, int64_t, cpu::Patches>{24, 128, 80, {3, 1, 1}},
+        {9, 16, 64, {3, 2, 1}},
+        {6, 6, 20, {3, 2, 0}},
+        {5, 32, 16, {5, 1, 2}}}) {
+    const int64_t k = patches.kernel;
+    const Tensor weight = (at::randn({out, in, k, k}) / std::sqrt(static_cast<double>(in * k * k))).to(at::kBFloat16);
+    const Tensor x = at::randn({2, in, side, side + 3}).to(at::kBFloat16).contiguous(kLast), bias = at::randn({out});
+    const Tensor want =
+        at::conv2d(x.to(at::kDouble), weight.to(at::kDouble), bias.to(at::kDouble), patches.stride, patches.padding);
+    const Tensor residual = at::randn(want.sizes()).to(at::kBFloat16), packed = cpu::pack_bf16_convolution(weight);
+    const Tensor got = cpu::bf16_convolution(x, packed, bias, patches, residual);
+    ASSERT_EQ(got.sizes(), want.sizes());
+    EXPECT_TRUE(got.is_contiguous(kLast));
+    EXPECT_LE(relative_difference(got.to(at::kDouble), want + residual.to(at::kDouble)), 4e-3) << side << " " << in;
+    const Tensor whole = at::conv2d(x.to(at::kDouble), weight.to(at::kDouble), {}, patches.stride, patches.padding);
+    EXPECT_LE(relative_difference(cpu::bf16_convolution(x, packed, {}, patches, {}).to(at::kDouble), whole), 4e-3);
+  }
+}
+
 TEST(Packed, GegluOfALinear) {
   at::manual_seed(1);
   for (const Dtype& dtype : kDtypes) {

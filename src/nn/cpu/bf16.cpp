@@ -296,8 +296,7 @@ Tensor bf16_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) {
   return y;
 }
 
-// ---- convolutions: a pixel of the result is a row, whose values are the kernel's pixels one after the other
-// ----------
+// ---- convolutions: a pixel of the result is a row, whose values are the pixels that the kernel sees -------------------
 
 bool can_bf16_convolution(at::IntArrayRef weight) {
   return pair_unit() == PairUnit::kWidened && can_bf16(weight[1] * weight[2] * weight[3], weight[0]);
