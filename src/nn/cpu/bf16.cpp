@@ -5,12 +5,8 @@
 #include <functional>
 
 #include "easel/vector_loops.h"
-#include "nn/cpu/instruction_sets.h"
+#include "nn/cpu/bf16_finish.h"
 #include "nn/cpu/products.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace easel::cpu {
 namespace {
@@ -21,63 +17,6 @@ constexpr int64_t kColumns = kBf16Columns;
 constexpr int64_t kRows = 24;       // of a task, whose sums stay in the first-level cache
 constexpr int64_t kWideRows = 288;  // the same of widened values, for which a panel comes from the second
 constexpr int64_t kDepth = 1024;    // of a panel's widened values
-
-#if defined(__x86_64__)
-constexpr int64_t kLanes = 16;
-constexpr __mmask16 kAll = 0xFFFF;  // without a mask GCC 12 warns of values that are never read (GCC bug 105593)
-
-EASEL_AVX512 EASEL_INLINE __m512 widened(__mmask16 mask, const BF16* x) {
-  const __m512i bits = _mm512_maskz_cvtepu16_epi32(kAll, _mm256_maskz_loadu_epi16(mask, x));
-  return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, bits, 16));
-}
-
-struct OwnRounding {
-  EASEL_AVX512_BF16 static __m256i round(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
-};
-
-// narrow() of 16 values.
-struct WrittenRounding {
-  EASEL_AVX512 static __m256i round(__m512 x) {
-    const __m512i bits = _mm512_castps_si512(x), one = _mm512_set1_epi32(1);
-    const __m512i odd = _mm512_maskz_and_epi32(kAll, _mm512_maskz_srli_epi32(kAll, bits, 16), one);
-    const __m512i half = _mm512_maskz_add_epi32(kAll, odd, _mm512_set1_epi32(0x7FFF));
-    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    const __m512i sum = _mm512_maskz_add_epi32(kAll, bits, half);
-    const __m512i kept = _mm512_mask_or_epi32(sum, nan, bits, _mm512_set1_epi32(0x400000));
-    return _mm512_maskz_cvtepi32_epi16(kAll, _mm512_maskz_srli_epi32(kAll, kept, 16));
-  }
-};
-
-// rows × columns of y, from sums [rows][kColumns], with the bias and (where there is one) the residual, laid out as y,
-// added. By instructions, because the compiler's loop took a third of a product of depth 320.
-template <class Rounding>
-EASEL_AVX512_BF16 void finish_by(const float* sums, int64_t rows, int64_t columns, const float* bias,
-                                 const BF16* residual, int64_t stride, BF16* y) {
-  for (int64_t first = 0; first < columns; first += kLanes) {
-    const int64_t left = columns - first;
-    const auto mask = static_cast<__mmask16>(left >= kLanes ? 0xFFFF : (1 << left) - 1);
-    const __m512 shift = _mm512_maskz_loadu_ps(mask, bias + first);
-    for (int64_t r = 0; r < rows; ++r) {
-      __m512 sum = _mm512_add_ps(_mm512_loadu_ps(sums + r * kColumns + first), shift);
-      if (residual != nullptr) sum = _mm512_add_ps(sum, widened(mask, residual + r * stride + first));
-      _mm256_mask_storeu_epi16(y + r * stride + first, mask, Rounding::round(sum));
-    }
-  }
-}
-
-void finish(const float* sums, int64_t rows, int64_t columns, const float* bias, const BF16* residual, int64_t stride,
-            BF16* y) {
-  const auto by = pair_unit() == PairUnit::kWidened ? finish_by<WrittenRounding> : finish_by<OwnRounding>;
-  by(sums, rows, columns, bias, residual, stride, y);
-}
-#else
-void finish(const float*, int64_t, int64_t, const float*, const BF16*, int64_t, BF16*) {}  // can_bf16() is false
-#endif
-
-EASEL_CLONES void finish_geglu(const float* value, const float* gate, const float* value_bias, const float* gate_bias,
-                               BF16* y) {
-  for (int64_t i = 0; i < kColumns; ++i) y[i] = narrow<BF16>((value[i] + value_bias[i]) * gelu(gate[i] + gate_bias[i]));
-}
 
 // A block's part of a row, 64 values of which lie a row apart from the next, while the products before them last.
 enum Purpose { kForReading, kForWriting };
@@ -296,7 +235,8 @@ Tensor bf16_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) {
   return y;
 }
 
-// ---- convolutions: a pixel of the result is a row, whose values are the pixels that the kernel sees -------------------
+// ---- convolutions: a pixel of the result is a row, whose values are the pixels that the kernel sees
+// -------------------
 
 bool can_bf16_convolution(at::IntArrayRef weight) {
   return pair_unit() == PairUnit::kWidened && can_bf16(weight[1] * weight[2] * weight[3], weight[0]);
