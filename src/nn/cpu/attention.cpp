@@ -132,6 +132,14 @@ bool can_multiply(at::ScalarType dtype) {
   return dtype == at::kBFloat16 && pair_unit() != PairUnit::kNone;
 }
 
+// ATen's of float32, where neither its own of bfloat16 nor the kernels here have instructions.
+Tensor attend_by_aten(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSizes& s) {
+  const auto wide = [&s](const Tensor& x) {
+    return x.to(at::kFloat).view({x.size(0), x.size(1), s.heads, s.width}).transpose(1, 2);
+  };
+  return at::scaled_dot_product_attention(wide(q), wide(k), wide(v)).transpose(1, 2).reshape(q.sizes()).to(q.dtype());
+}
+
 }  // namespace
 
 bool can_attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
@@ -147,6 +155,7 @@ bool can_attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
   const AttentionSizes s{q.size(0), heads, q.size(1), k.size(1), q.size(2) / heads};
+  if (!has_avx512()) return attend_by_aten(q, k, v, s);
   Tensor out = at::empty(q.sizes(), q.options());
   if (q.scalar_type() == at::kFloat || pair_unit() == PairUnit::kWidened)
     attend_f32(q, k, v, s, out);

@@ -1,5 +1,5 @@
-// Linears of bfloat16 on processors with AVX512 and without AMX: by the instructions of AVX512-BF16, or, where they are
-// missing, by float32's, for which values are widened on their way into the caches.
+// Linears of bfloat16 on x86-64 without AMX: by the instructions of AVX512-BF16, or, where they are missing, by
+// float32's products, for which values are widened on their way into the caches.
 #pragma once
 
 #include "easel/tensor.h"

@@ -3,7 +3,6 @@
 #include "easel/vector_loops.h"
 #include "nn/cpu/bf16.h"
 #include "nn/cpu/instruction_sets.h"
-#include "nn/cpu/products.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -58,17 +57,28 @@ EASEL_AVX512_BF16 void finish_by(const float* sums, int64_t rows, int64_t column
 
 #endif
 
+EASEL_CLONES void finish_row(const float* sums, int64_t columns, const float* bias, const BF16* residual, BF16* y) {
+  for (int64_t i = 0; i < columns; ++i)
+    y[i] = narrow<BF16>(sums[i] + bias[i] + (residual == nullptr ? 0.0f : widen(residual[i])));
+}
+
+void finish_plain(const float* sums, int64_t rows, int64_t columns, const float* bias, const BF16* residual,
+                  int64_t stride, BF16* y) {
+  for (int64_t r = 0; r < rows; ++r)
+    finish_row(sums + r * kBf16Columns, columns, bias, residual == nullptr ? nullptr : residual + r * stride,
+               y + r * stride);
+}
+
 }  // namespace
 
-#if defined(__x86_64__)
 void finish(const float* sums, int64_t rows, int64_t columns, const float* bias, const BF16* residual, int64_t stride,
             BF16* y) {
-  const auto by = pair_unit() == PairUnit::kWidened ? finish_by<WrittenRounding> : finish_by<OwnRounding>;
+  auto by = finish_plain;
+#if defined(__x86_64__)
+  if (has_avx512()) by = has_avx512_bf16() ? finish_by<OwnRounding> : finish_by<WrittenRounding>;
+#endif
   by(sums, rows, columns, bias, residual, stride, y);
 }
-#else
-void finish(const float*, int64_t, int64_t, const float*, const BF16*, int64_t, BF16*) {}  // can_bf16() is false
-#endif
 
 EASEL_CLONES void finish_geglu(const float* value, const float* gate, const float* value_bias, const float* gate_bias,
                                BF16* y) {

@@ -20,10 +20,14 @@ auto find_operator(const char* name, const char* overload = "") {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).typed<Signature>();
 }
 
+bool is_bf16(const Tensor& weight) {
+  return weight.defined() && weight.device().is_cpu() && weight.scalar_type() == at::kBFloat16;
+}
+
 bool can_pack(const Tensor& weight) {
   if (!weight.defined() || !weight.device().is_cpu() || !at::globalContext().hasMKLDNN()) return false;
   static const bool bf16 = find_operator<bool()>("mkldnn::_is_mkldnn_bf16_supported").call();
-  return weight.scalar_type() == at::kFloat || (weight.scalar_type() == at::kBFloat16 && bf16);
+  return weight.scalar_type() == at::kFloat || (is_bf16(weight) && bf16);
 }
 
 // oneDNN takes a millisecond to plan a product, which a small one never earns: it is as fast in ATen's, if the weight
@@ -38,8 +42,8 @@ Bias bias_of(const Tensor& bias) { return bias.defined() ? Bias(bias) : std::nul
 }  // namespace
 
 Tensor pack_linear(const Tensor& weight) {
+  if (is_bf16(weight) && can_bf16(weight.size(1), weight.size(0))) return pack_bf16(weight);
   if (!can_pack(weight)) return {};
-  if (weight.scalar_type() == at::kBFloat16 && can_bf16(weight.size(1), weight.size(0))) return pack_bf16(weight);
   if (is_small(weight)) return weight.t().contiguous().t();
   static const auto reorder =
       find_operator<Tensor(const Tensor&, std::optional<c10::SymInt>)>("mkldnn::_reorder_linear_weight");
@@ -47,9 +51,8 @@ Tensor pack_linear(const Tensor& weight) {
 }
 
 Tensor pack_convolution(const Tensor& weight, int64_t stride, int64_t padding) {
+  if (is_bf16(weight) && can_bf16_convolution(weight.sizes())) return pack_bf16_convolution(weight);
   if (!can_pack(weight)) return {};
-  if (weight.scalar_type() == at::kBFloat16 && can_bf16_convolution(weight.sizes()))
-    return pack_bf16_convolution(weight);
   using Sizes = c10::SymIntArrayRef;
   static const auto reorder =
       find_operator<Tensor(const Tensor&, Sizes, Sizes, Sizes, c10::SymInt, at::OptionalSymIntArrayRef)>(

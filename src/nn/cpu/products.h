@@ -6,8 +6,8 @@
 namespace easel::cpu {
 
 // What multiplies bfloat16: AMX through oneDNN's kernels; AVX512-BF16 by a kernel of our own (oneDNN offers none to
-// others there); on older processors with AVX512 float32's products of widened values (oneDNN's take three times as
-// long there).
+// others there); on older x86-64 float32's products of widened values (oneDNN's take three times as long there, and
+// want AVX512).
 enum class PairUnit { kNone, kAmx, kAvx512, kWidened };
 PairUnit pair_unit();
 
