@@ -128,16 +128,8 @@ class QueryRows {
 bool has_rows(const Tensor& x) { return x.dim() == 3 && x.stride(2) == 1 && x.stride(1) >= x.size(2); }
 
 bool can_multiply(at::ScalarType dtype) {
-  if (dtype == at::kFloat) return has_avx512();
-  return dtype == at::kBFloat16 && pair_unit() != PairUnit::kNone;
-}
-
-// ATen's of float32, where neither its own of bfloat16 nor the kernels here have instructions.
-Tensor attend_by_aten(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSizes& s) {
-  const auto wide = [&s](const Tensor& x) {
-    return x.to(at::kFloat).view({x.size(0), x.size(1), s.heads, s.width}).transpose(1, 2);
-  };
-  return at::scaled_dot_product_attention(wide(q), wide(k), wide(v)).transpose(1, 2).reshape(q.sizes()).to(q.dtype());
+  if (!has_avx512()) return false;
+  return dtype == at::kFloat || (dtype == at::kBFloat16 && pair_unit() != PairUnit::kNone);
 }
 
 }  // namespace
@@ -153,9 +145,12 @@ bool can_attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads
   return q.size(1) >= queries && k.size(1) >= keys && q.size(2) / heads <= widest;
 }
 
+bool should_widen(const Tensor& q) {
+  return q.is_cpu() && q.scalar_type() == at::kBFloat16 && pair_unit() == PairUnit::kWidened && !has_avx512();
+}
+
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
   const AttentionSizes s{q.size(0), heads, q.size(1), k.size(1), q.size(2) / heads};
-  if (!has_avx512()) return attend_by_aten(q, k, v, s);
   Tensor out = at::empty(q.sizes(), q.options());
   if (q.scalar_type() == at::kFloat || pair_unit() == PairUnit::kWidened)
     attend_f32(q, k, v, s, out);

@@ -7,7 +7,7 @@ namespace easel::cpu {
 
 // Softmax attention of `heads` heads side by side; q: [B, T, C], k and v: [B, S, C], float32 or bfloat16, rows
 // contiguous → [B, T, C]. The softmax and all sums are float32; what is multiplied with v is rounded to bfloat16 where
-// v is, as in ATen's flash attention.
+// the processor multiplies that, as in ATen's flash attention.
 //
 // Why not at::scaled_dot_product_attention: with AMX it spends its time in exponentials and passes over the scores;
 // without, it multiplies bfloat16 at a quarter of the processor's rate.
@@ -15,5 +15,9 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t head
 
 // Whether attention() takes them, and is the faster one.
 bool can_attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads);
+
+// Whether ATen's attention is to be called with float32 in place of bfloat16: neither it nor attention() above has
+// instructions for it.
+bool should_widen(const Tensor& q);
 
 }  // namespace easel::cpu
