@@ -47,13 +47,13 @@ struct GroupNorm;
 
 // weight [out, in, kernel, kernel], bias [out], of zeros where the file has none; square kernel.
 struct Conv2d {
-  // Of the weight: as it is, in oneDNN's layout (of a 1x1 one as a linear's), transformed.
+  // Of the weight: as it is, in the products' layout (of a 1x1 one as a linear's), transformed.
   enum class Form { kPlain, kPacked, kLinear, kWinograd };
   std::vector<LowRank> changes;
   Tensor weight, bias;
   Form form = Form::kPlain;
   float scale = 1;  // that the transformed weight was multiplied by
-  int64_t out, stride, padding;
+  int64_t kernel, stride, padding, out;
   struct Shape2d {
     int64_t in, out, kernel = 3, stride = 1, padding = 1;
     Bias has_bias = Bias::kYes;
@@ -66,6 +66,7 @@ struct Conv2d {
   Tensor upsampled(const Tensor& x, int64_t height, int64_t width) const;
 
  private:
+  void pack(Form as, const Weights& w);
   Tensor add_low_ranks(Tensor y, const Tensor& x) const;
 };
 

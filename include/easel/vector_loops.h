@@ -20,6 +20,15 @@ namespace easel::cpu {
 
 EASEL_INLINE float widen(float x) { return x; }
 EASEL_INLINE float widen(at::BFloat16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.x) << 16); }
+// The exponent's 5 bits become float32's 8. Never by a product with a subnormal number, which an Intel processor does a
+// hundred times as slowly: a weight in four hundred is subnormal in float16.
+EASEL_INLINE float widen(at::Half x) {
+  constexpr uint32_t kOnes = 0x7C00u << 13, kShift = 112u << 23;
+  const uint32_t size = (x.x & 0x7FFFu) << 13, sign = (x.x & 0x8000u) << 16, exponent = size & kOnes;
+  const uint32_t moved = size + kShift + (exponent == kOnes ? kShift : 0);  // infinity and NaN stay so
+  const float subnormal = std::bit_cast<float>(moved + (1u << 23)) - 0x1p-14f;
+  return std::bit_cast<float>((exponent == 0 ? std::bit_cast<uint32_t>(subnormal) : moved) | sign);
+}
 
 template <class T>
 EASEL_INLINE T narrow(float x);

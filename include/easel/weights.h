@@ -217,8 +217,11 @@ class Weights {
   // dtype and device fit it is the source's own memory, else the source's pages are dropped. A stored shape may have
   // further dimensions of 1: LDM's VAE keeps its linear layers [C, C] as 1x1 convolutions [C, C, 1, 1].
   Tensor get(std::string_view name, const Shape& shape) const;
+  // float16 and bfloat16 of the source: converted like any other, or kept, for layers whose packing or products do it.
+  enum class Halves { kConverted, kKept };
   // For a layer that computes changes beside its weight.
-  Tensor get(std::string_view name, const Shape& shape, std::vector<LowRank>& beside) const;
+  Tensor get(std::string_view name, const Shape& shape, std::vector<LowRank>& beside,
+             Halves halves = Halves::kConverted) const;
   // Undefined tensor where the source does not have it.
   Tensor maybe(std::string_view name, const Shape& shape) const;
   // Whether the source has the tensor, or tensors below that name.
@@ -239,9 +242,9 @@ class Weights {
 
  private:
   Weights below(std::string prefix) const;
-  Tensor bound(const std::string& key, const Shape& shape, bool changed) const;
+  Tensor bound(const std::string& key, const Shape& shape, bool changed, Halves halves) const;
   std::optional<std::string> misfit(const TensorInfo& stored, const Shape& shape) const;
-  Tensor convert(const std::string& key, const Tensor& stored) const;
+  Tensor convert(const std::string& key, const Tensor& stored, Halves halves) const;
 
   SourcePtr source_;
   std::string prefix_;

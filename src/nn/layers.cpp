@@ -3,12 +3,12 @@
 #include "easel/nn.h"
 #include "easel/runtime.h"
 #include "nn/cpu/attention.h"
-#include "nn/cpu/bf16.h"
 #include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
 #include "nn/cpu/int8.h"
 #include "nn/cpu/layer_norm.h"
 #include "nn/cpu/packed.h"
+#include "nn/cpu/panels.h"
 #include "nn/cpu/winograd.h"
 #include "nn/cuda_kernels.h"
 
@@ -24,6 +24,16 @@ bool replace(Tensor& weight, Tensor packed, const Weights& w) {
   return true;
 }
 
+Tensor weight_of(const Weights& w, const Shape& shape, bool keeps_halves, std::vector<LowRank>& changes) {
+  return w.get("weight", shape, changes, keeps_halves ? Weights::Halves::kKept : Weights::Halves::kConverted);
+}
+
+bool is_int8(const Weights& w, const Shape& shape) { return w.is_int8() && cpu::can_int8(shape[1], shape[0]); }
+
+bool keeps_halves(const Weights& w, const Shape& linear) {
+  return w.is_packed() && !is_int8(w, linear) && cpu::can_panels(linear[1], linear[0], w.dtype());
+}
+
 }  // namespace
 
 Tensor add_changes(Tensor y, const Tensor& x, const std::vector<LowRank>& changes) {
@@ -35,14 +45,14 @@ Tensor add_changes(Tensor y, const Tensor& x, const std::vector<LowRank>& change
 }
 
 Linear::Linear(const Weights& w, const Shape& shape, Bias has_bias)
-    : weight(w.get("weight", shape, changes).view({shape[0], shape[1]})),
+    : weight(weight_of(w, shape, keeps_halves(w, shape), changes).view({shape[0], shape[1]})),
       bias(has_bias == Bias::kYes ? w.get("bias", {shape[0]}) : Tensor()) {
-  if (w.is_int8() && weight.is_cpu() && cpu::can_int8(shape[1], shape[0])) {
+  if (is_int8(w, shape) && weight.is_cpu()) {
     const cpu::Int8Weight packed = cpu::pack_int8(weight);
     scales = packed.scales;
     sums = packed.sums;
     if (replace(weight, packed.values, w)) form = Form::kInt8;
-  } else if (w.is_packed() && replace(weight, cpu::pack_linear(weight), w)) {
+  } else if (w.is_packed() && replace(weight, cpu::pack_linear(weight, w.dtype()), w)) {
     form = Form::kPacked;
   }
 }
@@ -75,43 +85,47 @@ Tensor Linear::geglu(const Tensor& x) const {
 
 namespace {
 
-struct PackedForm {
-  Conv2d::Form form;
-  Tensor weight;
-  float scale = 1;
-};
+using Form = Conv2d::Form;
 
-PackedForm packed_form(const Conv2d& conv, const Tensor& weight, Coarsest coarsest) {
-  using Form = Conv2d::Form;
-  const int64_t kernel = weight.size(2);
-  const bool is_same_size = conv.stride == 1 && 2 * conv.padding == kernel - 1;
+// That packing would bring the weight into.
+Form packed_form(const Shape& weight, const Conv2d::Shape2d& s, at::ScalarType dtype, Coarsest coarsest) {
+  const bool is_same_size = s.stride == 1 && 2 * s.padding == s.kernel - 1;
   // oneDNN packs a 1x1 convolution for a picture of unknown size otherwise than it wants it for most.
-  if (is_same_size && kernel == 1) return {Form::kLinear, cpu::pack_linear(weight.flatten(1))};
-  if (is_same_size && cpu::can_winograd(weight.sizes(), weight.scalar_type(), coarsest)) {
-    cpu::WinogradWeight transformed = cpu::winograd_weight(weight);
-    return {Form::kWinograd, std::move(transformed.planes), transformed.scale};
-  }
-  return {Form::kPacked, cpu::pack_convolution(weight, conv.stride, conv.padding)};
+  if (is_same_size && s.kernel == 1) return Form::kLinear;
+  return is_same_size && cpu::can_winograd(weight, dtype, coarsest) ? Form::kWinograd : Form::kPacked;
+}
+
+bool takes_halves(Form form, const Shape& weight, at::ScalarType dtype) {
+  if (form == Form::kLinear) return cpu::can_panels(weight[1], weight[0], dtype);
+  return form == Form::kWinograd || cpu::can_panel_convolution(weight, dtype);
 }
 
 }  // namespace
 
 Conv2d::Conv2d(const Weights& w, const Shape2d& s)
-    : weight(w.get("weight", {s.out, s.in, s.kernel, s.kernel}, changes)),
-      bias(s.has_bias == Bias::kYes ? w.get("bias", {s.out})
-                                    : at::zeros({s.out}, at::TensorOptions(w.dtype()).device(w.device()))),
-      out(s.out),
-      stride(s.stride),
-      padding(s.padding) {
-  if (w.is_packed()) {
-    PackedForm packed = packed_form(*this, weight, w.coarsest());
-    if (replace(weight, std::move(packed.weight), w)) {
-      form = packed.form;
-      scale = packed.scale;
-    }
-  }
+    : kernel(s.kernel), stride(s.stride), padding(s.padding), out(s.out) {
+  const Shape shape = {s.out, s.in, s.kernel, s.kernel};
+  const Form packed = packed_form(shape, s, w.dtype(), w.coarsest());
+  weight = weight_of(w, shape, w.is_packed() && takes_halves(packed, shape, w.dtype()), changes);
+  bias = s.has_bias == Bias::kYes ? w.get("bias", {s.out})
+                                  : at::zeros({s.out}, at::TensorOptions(w.dtype()).device(w.device()));
+  if (w.is_packed()) pack(packed, w);
   // ATen would convert it at every call beside a channels-last input.
   if (form == Form::kPlain && s.kernel > 1) weight = weight.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+void Conv2d::pack(Form as, const Weights& w) {
+  Tensor packed;
+  if (as == Form::kWinograd && weight.is_cpu()) {
+    cpu::WinogradWeight transformed = cpu::winograd_weight(weight, w.dtype());
+    packed = std::move(transformed.planes);
+    scale = transformed.scale;
+  } else if (as == Form::kLinear) {
+    packed = cpu::pack_linear(weight.flatten(1), w.dtype());
+  } else if (as == Form::kPacked) {
+    packed = cpu::pack_convolution(weight, w.dtype(), {kernel, stride, padding});
+  }
+  if (replace(weight, std::move(packed), w)) form = as;
 }
 
 int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarsest) {
@@ -122,7 +136,7 @@ int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarses
 
 bool packs_quickly(at::ScalarType dtype) {
   constexpr int64_t kWide = 768;
-  return dtype == at::kBFloat16 && cpu::can_bf16(kWide, kWide);
+  return dtype == at::kBFloat16 && cpu::can_panels(kWide, kWide, dtype);
 }
 
 namespace {
@@ -148,7 +162,7 @@ Tensor winograd(const Conv2d& conv, const Tensor& x, const Added& added, int64_t
 
 Tensor packed(const Conv2d& conv, const Tensor& x, const Added& added) {
   const auto convolution = [&](const Tensor& bias, const Tensor& residual) {
-    return cpu::convolution(x, conv.weight, bias, conv.stride, conv.padding, residual);
+    return cpu::convolution(x, conv.weight, bias, {conv.kernel, conv.stride, conv.padding}, residual);
   };
   // oneDNN cannot describe a residual of one pixel: its strides are as good as any.
   const bool is_pixel = added.residual.defined() && added.residual.size(2) * added.residual.size(3) == 1;

@@ -16,6 +16,8 @@ bool is_float(at::ScalarType type) {
   return type == at::kFloat || type == at::kHalf || type == at::kBFloat16 || type == at::kDouble;
 }
 
+bool is_half(at::ScalarType type) { return type == at::kHalf || type == at::kBFloat16; }
+
 // Equal but for dimensions of 1 at the end of the stored one.
 bool fits(const Shape& stored, const Shape& shape) {
   if (stored.size() < shape.size() || !std::equal(shape.begin(), shape.end(), stored.begin())) return false;
@@ -110,19 +112,19 @@ std::optional<std::string> Weights::misfit(const TensorInfo& stored, const Shape
 }
 
 Tensor Weights::get(std::string_view name, const Shape& shape) const {
-  return bound(path(name), shape, /*changed=*/true);
+  return bound(path(name), shape, /*changed=*/true, Halves::kConverted);
 }
 
-Tensor Weights::get(std::string_view name, const Shape& shape, std::vector<LowRank>& beside) const {
+Tensor Weights::get(std::string_view name, const Shape& shape, std::vector<LowRank>& beside, Halves halves) const {
   const std::string key = path(name);
   if (source_ && !device_.is_meta()) {
     for (const LowRank& change : source_->beside(key))
       beside.push_back({change.down.to(device_, dtype_), change.up.to(device_, dtype_), change.scale});
   }
-  return bound(key, shape, /*changed=*/beside.empty());
+  return bound(key, shape, /*changed=*/beside.empty(), halves);
 }
 
-Tensor Weights::bound(const std::string& key, const Shape& shape, bool changed) const {
+Tensor Weights::bound(const std::string& key, const Shape& shape, bool changed, Halves halves) const {
   binding_->asked[key] = shape;
   const Tensor stand_in = at::empty(shape, at::TensorOptions(dtype_).device(at::kMeta));
   if (!source_) return stand_in;
@@ -139,7 +141,7 @@ Tensor Weights::bound(const std::string& key, const Shape& shape, bool changed) 
     binding_->missing.push_back("missing tensor " + label(*source_, key) + ", expected " + to_string(shape));
     return stand_in;
   }
-  return device_.is_meta() ? stand_in : convert(key, stored.view(shape));
+  return device_.is_meta() ? stand_in : convert(key, stored.view(shape), halves);
 }
 
 namespace {
@@ -155,8 +157,9 @@ cpu::Converted converted_to(at::ScalarType dtype, const Tensor& stored) {
 
 }  // namespace
 
-Tensor Weights::convert(const std::string& key, const Tensor& stored) const {
-  const cpu::Converted converted = converted_to(dtype_, stored);
+Tensor Weights::convert(const std::string& key, const Tensor& stored, Halves halves) const {
+  const bool is_kept = halves == Halves::kKept && is_half(stored.scalar_type());
+  const cpu::Converted converted = is_kept ? cpu::Converted{stored, all_finite(stored)} : converted_to(dtype_, stored);
   if (!converted.finite) {
     binding_->not_finite.push_back("tensor " + label(*source_, key) + " " +
                                    (all_finite(stored)

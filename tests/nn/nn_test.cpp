@@ -5,7 +5,6 @@
 
 #include "easel/runtime.h"
 #include "nn/cpu/attention.h"
-#include "nn/cpu/bf16.h"
 #include "nn/cpu/exponentials.h"
 #include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
@@ -139,71 +138,6 @@ std::vector<Added> additions(const Tensor& like) {
   return {{}, {one, {}}, {each, {}}, {{}, residual}, {one, residual}, {each, residual}};
 }
 
-TEST(Bf16, WeightsInTheOrderOfTheKernel) {
-  for (const auto& [out, in] :
-       {std::pair<int64_t, int64_t>{16, 16}, {1, 2}, {64, 32}, {65, 70}, {130, 2048}, {96, 646}, {200, 34}}) {
-    const Tensor weight = at::randn({out, in}).to(at::kBFloat16);
-    std::vector<Tensor> blocks;
-    for (const Tensor& block : weight.split(64))
-      blocks.push_back(block.reshape({block.size(0), in / 2, 2}).transpose(0, 1).flatten());
-    EXPECT_TRUE(at::equal(cpu::pack_bf16(weight).flatten(), at::cat(blocks))) << out << " " << in;
-  }
-}
-
-// Against float64, at widths that are and are not whole blocks, with one row, a task's rest and more rows than a chunk.
-TEST(Bf16, IsTheLinear) {
-  at::manual_seed(1);
-  if (!cpu::can_bf16(64, 64)) GTEST_SKIP() << "AMX here, or no x86-64";
-  for (const auto& [rows, in, out] : {std::tuple<int64_t, int64_t, int64_t>{1, 16, 16},
-                                      {7, 70, 65},
-                                      {25, 640, 128},
-                                      {49, 2048, 130},
-                                      {1047, 34, 200}}) {
-    const Tensor weight = (at::randn({out, in}) / std::sqrt(static_cast<double>(in))).to(at::kBFloat16);
-    const Tensor x = at::randn({rows, in}).to(at::kBFloat16), packed = cpu::pack_bf16(weight);
-    const Tensor bias = at::randn({out}).to(at::kBFloat16), residual = at::randn({rows, out}).to(at::kBFloat16);
-    const Tensor want = at::linear(x.to(at::kDouble), weight.to(at::kDouble));
-    const auto near = [&](const Tensor& got, const Tensor& exact) {
-      EXPECT_LE(relative_difference(got.to(at::kDouble), exact), 4e-3) << rows << " " << in << " " << out;
-    };
-    near(cpu::bf16_linear(x, packed, {}, {}), want);
-    near(cpu::bf16_linear(x, packed, bias, {}), want + bias.to(at::kDouble));
-    near(cpu::bf16_linear(x, packed, bias, residual), want + bias.to(at::kDouble) + residual.to(at::kDouble));
-    near(cpu::bf16_linear(x.t().contiguous().t(), packed, {}, residual), want + residual.to(at::kDouble));
-    if (!cpu::can_bf16_geglu(packed)) continue;
-    near(cpu::bf16_geglu(x, packed, bias), geglu(want + bias.to(at::kDouble)));
-    near(cpu::bf16_geglu(x, packed, {}), geglu(want));
-  }
-  EXPECT_TRUE(cpu::can_bf16_geglu(cpu::pack_bf16(at::zeros({128, 16}, at::kBFloat16))));
-  EXPECT_FALSE(cpu::can_bf16_geglu(cpu::pack_bf16(at::zeros({192, 16}, at::kBFloat16))));
-  EXPECT_FALSE(cpu::can_bf16(65, 64));
-}
-
-// Deeper than a panel that is widened at once, and of more pixels than a chunk.
-TEST(Bf16, IsTheConvolution) {
-  at::manual_seed(1);
-  if (!cpu::can_bf16_convolution({32, 32, 3, 3})) GTEST_SKIP() << "only where bfloat16 is widened";
-  constexpr auto kLast = at::MemoryFormat::ChannelsLast;
-  for (const auto& [side, in, out, patches] :
-       {std::tuple<int64_t, int64_t, int64_t, cpu::Patches>{24, 128, 80, {3, 1, 1}},
-        {9, 16, 64, {3, 2, 1}},
-        {6, 6, 20, {3, 2, 0}},
-        {5, 32, 16, {5, 1, 2}}}) {
-    const int64_t k = patches.kernel;
-    const Tensor weight = (at::randn({out, in, k, k}) / std::sqrt(static_cast<double>(in * k * k))).to(at::kBFloat16);
-    const Tensor x = at::randn({2, in, side, side + 3}).to(at::kBFloat16).contiguous(kLast), bias = at::randn({out});
-    const Tensor want =
-        at::conv2d(x.to(at::kDouble), weight.to(at::kDouble), bias.to(at::kDouble), patches.stride, patches.padding);
-    const Tensor residual = at::randn(want.sizes()).to(at::kBFloat16), packed = cpu::pack_bf16_convolution(weight);
-    const Tensor got = cpu::bf16_convolution(x, packed, bias, patches, residual);
-    ASSERT_EQ(got.sizes(), want.sizes());
-    EXPECT_TRUE(got.is_contiguous(kLast));
-    EXPECT_LE(relative_difference(got.to(at::kDouble), want + residual.to(at::kDouble)), 4e-3) << side << " " << in;
-    const Tensor whole = at::conv2d(x.to(at::kDouble), weight.to(at::kDouble), {}, patches.stride, patches.padding);
-    EXPECT_LE(relative_difference(cpu::bf16_convolution(x, packed, {}, patches, {}).to(at::kDouble), whole), 4e-3);
-  }
-}
-
 TEST(Packed, GegluOfALinear) {
   at::manual_seed(1);
   for (const Dtype& dtype : kDtypes) {
@@ -257,7 +191,7 @@ TEST(Winograd, IsTheConvolution) {
   for (const Dtype& dtype : {Dtype{at::kFloat, 5e-6}, Dtype{at::kBFloat16, 4e-3}}) {
     for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 64}, {80, 96}, {192, 144}}) {
       const Tensor weight = (at::randn({out, in, 3, 3}) / std::sqrt(9.0 * static_cast<double>(in))).to(dtype.type);
-      const cpu::WinogradWeight transformed = cpu::winograd_weight(weight);
+      const cpu::WinogradWeight transformed = cpu::winograd_weight(weight, dtype.type);
       for (const auto& [batch, height, width, to_height, to_width] :
            {std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>{1, 1, 1, 1, 1},
             {2, 4, 8, 4, 8},
@@ -366,7 +300,7 @@ TEST(Winograd, KeepsTheRangeOfBFloat16) {
   const Tensor x = at::randn({1, 64, 9, 6}).to(at::kBFloat16).contiguous(at::MemoryFormat::ChannelsLast);
   const Tensor filters = at::randn({80, 64, 3, 3}), shift = at::zeros({1, 80});
   const auto of = [&](const Tensor& weight) {
-    return cpu::winograd_convolution(x, cpu::winograd_weight(weight), {shift, {}}, 9, 6).to(at::kDouble);
+    return cpu::winograd_convolution(x, cpu::winograd_weight(weight, weight.scalar_type()), {shift, {}}, 9, 6).to(at::kDouble);
   };
   for (const double size : {1e-30, 1e-6, 1.0, 1e6, 1e30}) {
     const Tensor weight = (filters * size).to(at::kBFloat16);

@@ -1,4 +1,4 @@
-// Weights that are kept in float16 and multiplied in float32.
+// Weights that are kept in sixteen bits and multiplied in float32.
 #pragma once
 
 #include "easel/tensor.h"
@@ -7,6 +7,10 @@ namespace easel::cpu {
 
 // count: a multiple of 16.
 void widen_row(const at::Half* from, int64_t count, float* to);
+
+// [count, 2] → the first of each pair and the second.
+void widen_pairs(const at::Half* pairs, int64_t count, float* first, float* second);
+void widen_pairs(const at::BFloat16* pairs, int64_t count, float* first, float* second);
 
 // Past the processor's caches into memory, which is not read before, to addresses that are multiples of 16 values. Each
 // thread ends with finish_streams() (instruction_sets.h).

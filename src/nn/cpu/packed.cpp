@@ -2,10 +2,6 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
-#include <cmath>
-
-#include "nn/cpu/bf16.h"
-
 namespace easel::cpu {
 
 namespace {
@@ -20,14 +16,14 @@ auto find_operator(const char* name, const char* overload = "") {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).typed<Signature>();
 }
 
-bool is_bf16(const Tensor& weight) {
-  return weight.defined() && weight.device().is_cpu() && weight.scalar_type() == at::kBFloat16;
+bool has_panels(const Tensor& weight) {
+  return weight.is_cpu() && (weight.scalar_type() == at::kBFloat16 || weight.scalar_type() == at::kHalf);
 }
 
 bool can_pack(const Tensor& weight) {
-  if (!weight.defined() || !weight.device().is_cpu() || !at::globalContext().hasMKLDNN()) return false;
+  if (!weight.is_cpu() || !at::globalContext().hasMKLDNN()) return false;
   static const bool bf16 = find_operator<bool()>("mkldnn::_is_mkldnn_bf16_supported").call();
-  return weight.scalar_type() == at::kFloat || (is_bf16(weight) && bf16);
+  return weight.scalar_type() == at::kFloat || (weight.scalar_type() == at::kBFloat16 && bf16);
 }
 
 // oneDNN takes a millisecond to plan a product, which a small one never earns: it is as fast in ATen's, if the weight
@@ -41,8 +37,8 @@ Bias bias_of(const Tensor& bias) { return bias.defined() ? Bias(bias) : std::nul
 
 }  // namespace
 
-Tensor pack_linear(const Tensor& weight) {
-  if (is_bf16(weight) && can_bf16(weight.size(1), weight.size(0))) return pack_bf16(weight);
+Tensor pack_linear(const Tensor& weight, at::ScalarType dtype) {
+  if (has_panels(weight) && can_panels(weight.size(1), weight.size(0), dtype)) return pack_panels(weight, dtype);
   if (!can_pack(weight)) return {};
   if (is_small(weight)) return weight.t().contiguous().t();
   static const auto reorder =
@@ -50,14 +46,14 @@ Tensor pack_linear(const Tensor& weight) {
   return reorder.call(weight, std::nullopt);
 }
 
-Tensor pack_convolution(const Tensor& weight, int64_t stride, int64_t padding) {
-  if (is_bf16(weight) && can_bf16_convolution(weight.sizes())) return pack_bf16_convolution(weight);
+Tensor pack_convolution(const Tensor& weight, at::ScalarType dtype, const Patches& c) {
+  if (has_panels(weight) && can_panel_convolution(weight.sizes(), dtype)) return pack_panel_convolution(weight);
   if (!can_pack(weight)) return {};
   using Sizes = c10::SymIntArrayRef;
   static const auto reorder =
       find_operator<Tensor(const Tensor&, Sizes, Sizes, Sizes, c10::SymInt, at::OptionalSymIntArrayRef)>(
           "mkldnn::_reorder_convolution_weight");
-  const std::array<c10::SymInt, 2> strides = {stride, stride}, paddings = {padding, padding}, ones = {1, 1};
+  const std::array<c10::SymInt, 2> strides = {c.stride, c.stride}, paddings = {c.padding, c.padding}, ones = {1, 1};
   return reorder.call(weight, paddings, strides, ones, 1, std::nullopt);
 }
 
@@ -72,27 +68,24 @@ Tensor onednn_linear(const Tensor& x, const Tensor& packed, const Tensor& bias, 
   return plain.call(x, packed, bias_of(bias), "none", Scalars(), "");
 }
 
-bool is_own(const Tensor& packed) { return !packed.is_mkldnn() && packed.scalar_type() == at::kBFloat16; }
+bool is_own(const Tensor& packed) { return !packed.is_mkldnn() && has_panels(packed); }
 
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual) {
   if (packed.is_mkldnn()) return onednn_linear(x, packed, bias, residual);
-  if (is_own(packed)) return bf16_linear(x, packed, bias, residual);
+  if (is_own(packed)) return panel_linear(x, packed, bias, residual);
   Tensor y = at::linear(x, packed, bias_of(bias));
   return residual.defined() ? y.add_(residual) : y;
 }
 
-bool can_linear_geglu(const Tensor& packed) { return is_own(packed) && can_bf16_geglu(packed); }
+bool can_linear_geglu(const Tensor& packed) { return is_own(packed) && can_panel_geglu(packed); }
 
-Tensor linear_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) { return bf16_geglu(x, packed, bias); }
+Tensor linear_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) { return panel_geglu(x, packed, bias); }
 
-Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, int64_t stride, int64_t padding,
+Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, const Patches& c,
                    const Tensor& residual) {
-  if (is_own(packed)) {
-    const auto kernel = static_cast<int64_t>(std::lround(std::sqrt(packed.size(1) / x.size(1))));
-    return bf16_convolution(x, packed, bias, {kernel, stride, padding}, residual);
-  }
+  if (is_own(packed)) return panel_convolution(x, packed, bias, c, residual);
   using Sizes = at::IntArrayRef;
   using Plain =
       Tensor(const Tensor&, const Tensor&, const Bias&, Sizes, Sizes, Sizes, int64_t, std::string_view, Scalars, Word);
@@ -100,7 +93,7 @@ Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, in
                         std::string_view, std::optional<at::Scalar>, Word, Scalars, Word);
   static const auto plain = find_operator<Plain>("mkldnn::_convolution_pointwise");
   static const auto binary = find_operator<Binary>("mkldnn::_convolution_pointwise", "binary");
-  const std::array<int64_t, 2> paddings = {padding, padding}, strides = {stride, stride}, ones = {1, 1};
+  const std::array<int64_t, 2> paddings = {c.padding, c.padding}, strides = {c.stride, c.stride}, ones = {1, 1};
   if (residual.defined())
     return binary.call(x, residual, packed, bias_of(bias), paddings, strides, ones, 1, "add", std::nullopt,
                        std::nullopt, Scalars(), std::nullopt);

@@ -1,15 +1,16 @@
-// Weights in the layout of the products that take them on the CPU: oneDNN's, or our own (bf16.h) or ATen's where those
-// are faster.
+// Weights in the layout of the products that take them on the CPU: oneDNN's, or our own (panels.h) or ATen's where
+// those are better.
 #pragma once
 
-#include "easel/tensor.h"
+#include "nn/cpu/panels.h"
 
 namespace easel::cpu {
 
-// A weight is reordered once, when it is loaded; at::linear and at::conv2d do it at every call. float32 and bfloat16,
-// where oneDNN has them; undefined for any other weight.
-Tensor pack_linear(const Tensor& weight);
-Tensor pack_convolution(const Tensor& weight, int64_t stride, int64_t padding);
+// A weight is reordered once, when it is loaded; at::linear and at::conv2d do it at every call. For x of dtype float32
+// and bfloat16, where oneDNN has them; undefined for any other. The weight: of dtype, or float16
+// or bfloat16 where there are panels for it.
+Tensor pack_linear(const Tensor& weight, at::ScalarType dtype);
+Tensor pack_convolution(const Tensor& weight, at::ScalarType dtype, const Patches& patches);
 
 // As at::linear and at::conv2d, with a packed weight; `residual`, where it is defined, has the result's shape and is
 // added to it. A convolution without one takes a float32 bias beside bfloat16, too.
@@ -17,7 +18,7 @@ Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const T
 // geglu(linear(x)) in one pass, where it can.
 bool can_linear_geglu(const Tensor& packed);
 Tensor linear_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias);
-Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, int64_t stride, int64_t padding,
+Tensor convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, const Patches& patches,
                    const Tensor& residual = {});
 
 }  // namespace easel::cpu

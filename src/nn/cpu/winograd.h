@@ -14,15 +14,15 @@ bool can_winograd(at::IntArrayRef weight, at::ScalarType dtype, Coarsest coarses
 
 int64_t winograd_bytes(at::IntArrayRef weight, at::ScalarType dtype);
 
-// [36 · in · out] in the kernel's own order, times a power of two: of bfloat16 weights in float16, whose rounding is an
-// eighth of theirs and whose range the power keeps them in; of float32 in float32.
+// [36 · in · out] in the kernel's own order, times a power of two: beside bfloat16 in float16, whose rounding is an
+// eighth of its own and whose range the power keeps them in; beside float32 in float32.
 struct WinogradWeight {
   Tensor planes;
   float scale = 1;
 };
 
-// weight [out, in, 3, 3], float32 or bfloat16.
-WinogradWeight winograd_weight(const Tensor& weight);
+// For x of dtype float32 or bfloat16. weight [out, in, 3, 3]: of dtype, or float16 or bfloat16.
+WinogradWeight winograd_weight(const Tensor& weight, at::ScalarType dtype);
 
 // What is added to each pixel.
 struct WinogradAdded {

@@ -13,11 +13,25 @@ namespace {
 void keep_row(const float* from, int64_t count, float, float* to) { stream_row(from, count, to); }
 void keep_row(const float* from, int64_t count, float scale, at::Half* to) { stream_row(from, count, scale, to); }
 
+// The size of the largest, by its bits, which order as the values do.
+EASEL_CLONES uint16_t largest_bits(const uint16_t* values, int64_t count) {
+  uint16_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, static_cast<uint16_t>(values[i] & 0x7FFF));
+  return largest;
+}
+
 // No transformed filter is larger than twice the largest of its weights.
+template <class T>
 float half_scale(const Tensor& weight) {
   constexpr int kTop = 15;  // float16 ends at 2^16
-  const auto [least, most] = at::aminmax(weight);
-  const float largest = 2 * std::max(-least.item<float>(), most.item<float>());
+  const auto* bits = static_cast<const uint16_t*>(weight.const_data_ptr());
+  const uint16_t most = at::parallel_reduce(
+      0, weight.numel(), 1 << 16, uint16_t{0},
+      [&](int64_t begin, int64_t end, uint16_t so_far) {
+        return std::max(so_far, largest_bits(bits + begin, end - begin));
+      },
+      [](uint16_t x, uint16_t y) { return std::max(x, y); });
+  const float largest = 2 * widen(T(most, T::from_bits()));
   if (!std::isfinite(largest) || largest == 0) return 1;
   return std::ldexp(1.0f, std::clamp(kTop - 1 - std::ilogb(largest), -126, 126));
 }
@@ -31,9 +45,10 @@ void turn(const T* filters, int64_t in, int64_t count, float (*one)[kColumns]) {
 }
 
 template <class T, class Kept>
-void transform_weight(const Tensor& weight, float scale, Kept* to) {
+void transform_weight(const Tensor& weight, WinogradWeight& w) {
   const int64_t out = weight.size(0), in = weight.size(1), blocks = (out + kColumns - 1) / kColumns;
   const T* filters = weight.const_data_ptr<T>();
+  Kept* to = w.planes.mutable_data_ptr<Kept>();
   at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
     float one[9][kColumns], planes[kPlanes][kColumns];
     for (int64_t block = begin; block < end; ++block) {
@@ -42,7 +57,7 @@ void transform_weight(const Tensor& weight, float scale, Kept* to) {
         turn(filters + (first * in + c) * 9, in, columns, one);
         transform_filters(one, columns, planes);
         for (int64_t p = 0; p < kPlanes; ++p)
-          keep_row(planes[p], columns, scale, to + p * in * out + first * in + c * columns);
+          keep_row(planes[p], columns, w.scale, to + p * in * out + first * in + c * columns);
       }
     }
     finish_streams();
@@ -65,14 +80,26 @@ int64_t winograd_bytes(at::IntArrayRef weight, at::ScalarType dtype) {
   return kPlanes * weight[0] * weight[1] * static_cast<int64_t>(c10::elementSize(dtype));
 }
 
-WinogradWeight winograd_weight(const Tensor& weight) {
-  const bool is_float = weight.scalar_type() == at::kFloat;
-  WinogradWeight w{.planes = at::empty({kPlanes * weight.size(1) * weight.size(0)}, is_float ? at::kFloat : at::kHalf),
-                   .scale = is_float ? 1 : half_scale(weight)};
-  if (is_float)
-    transform_weight<float>(weight.contiguous(), w.scale, w.planes.mutable_data_ptr<float>());
-  else
-    transform_weight<at::BFloat16>(weight.contiguous(), w.scale, w.planes.mutable_data_ptr<at::Half>());
+WinogradWeight winograd_weight(const Tensor& stored, at::ScalarType dtype) {
+  const Tensor weight = stored.contiguous();
+  WinogradWeight w{.planes = at::empty({kPlanes * weight.numel() / 9}, dtype == at::kFloat ? at::kFloat : at::kHalf)};
+  const auto transform = [&]<class T>(T) {
+    if (dtype == at::kFloat) return transform_weight<T, float>(weight, w);
+    if constexpr (sizeof(T) == 2) {
+      w.scale = half_scale<T>(weight);
+      transform_weight<T, at::Half>(weight, w);
+    }
+  };
+  switch (weight.scalar_type()) {
+    case at::kFloat:
+      transform(float());
+      break;
+    case at::kHalf:
+      transform(at::Half());
+      break;
+    default:
+      transform(at::BFloat16());
+  }
   return w;
 }
 

@@ -1,0 +1,47 @@
+// Linears and convolutions whose weights are kept in sixteen bits, in panels of 64 columns. Where the processor does
+// not multiply these (float16 nowhere, bfloat16 without AVX512-BF16; float32 beside either), a panel's values are
+// widened on their way into the caches and float32's products do the rest.
+#pragma once
+
+#include "easel/tensor.h"
+
+namespace easel::cpu {
+
+constexpr int64_t kPanelColumns = 64;  // so that a panel stays in the second-level cache
+
+// Whether there are products with such weights for x of dtype float32 or bfloat16, and the sizes fit. Not for bfloat16
+// with AMX, where oneDNN's are faster, and not for small weights beside float32 (is_small() in packed.cpp).
+bool can_panels(int64_t in, int64_t out, at::ScalarType dtype);
+
+// weight [out, in] of float16 or bfloat16 → the same sizes, in the kernel's own order: [out / 64 blocks, in / 2, 64,
+// 2], the last block as wide as it is. float16 becomes bfloat16 where x is that and the processor multiplies it.
+Tensor pack_panels(const Tensor& weight, at::ScalarType dtype);
+
+// x: [..., in] float32 or bfloat16 → [..., out] of its dtype; bias [out] and residual [..., out] may be undefined. Sums
+// and what is added are float32, rounded once.
+//
+// Why not oneDNN's: of bfloat16, measured on Zen 4, it reaches 0.37 to 0.44 of the 0.47 TFLOP/s that two cores have,
+// this 0.39 to 0.46, and no sum between value, gate and product leaves the caches. Beside float32, weights of published
+// files take half the memory and are not converted when they are loaded, at oneDNN's rate.
+Tensor panel_linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual);
+
+// geglu(x·weight + bias) in one pass: [..., in] → [..., out / 2] (geglu.h). out / 2 is a multiple of 64.
+bool can_panel_geglu(const Tensor& packed);
+Tensor panel_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias);
+
+// A convolution as the linear of its patches, gathered a few hundred at a time. Only where values are widened: there
+// oneDNN's convolutions of bfloat16 take three times as long.
+bool can_panel_convolution(at::IntArrayRef weight, at::ScalarType dtype);
+Tensor pack_panel_convolution(const Tensor& weight);  // [out, in, kernel, kernel] → [out, kernel · kernel · in]
+
+struct Patches {
+  int64_t kernel, stride, padding;
+  int64_t of(int64_t pixels) const { return (pixels + 2 * padding - kernel) / stride + 1; }
+};
+
+// x [B, in, height, width] → [B, out, ...], both channels last; bias [out] of any float, and residual as
+// panel_linear's.
+Tensor panel_convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, const Patches& patches,
+                         const Tensor& residual);
+
+}  // namespace easel::cpu
