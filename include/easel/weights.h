@@ -217,8 +217,11 @@ class Weights {
   // dtype and device fit it is the source's own memory, else the source's pages are dropped. A stored shape may have
   // further dimensions of 1: LDM's VAE keeps its linear layers [C, C] as 1x1 convolutions [C, C, 1, 1].
   Tensor get(std::string_view name, const Shape& shape) const;
-  // float16 and bfloat16 of the source: converted like any other, or kept, for layers whose packing or products do it.
-  enum class Halves { kConverted, kKept };
+  // What becomes of float16 and bfloat16 that the source holds: converted like any other; kept, for layers whose
+  // packing converts; kept and not looked at, for those whose packing does that, too, and says what it finds by
+  // not_finite().
+  enum class Halves { kConverted, kKept, kUnchecked };
+  void not_finite(std::string_view name) const;
   // For a layer that computes changes beside its weight.
   Tensor get(std::string_view name, const Shape& shape, std::vector<LowRank>& beside,
              Halves halves = Halves::kConverted) const;
@@ -244,6 +247,7 @@ class Weights {
   Weights below(std::string prefix) const;
   Tensor bound(const std::string& key, const Shape& shape, bool changed, Halves halves) const;
   std::optional<std::string> misfit(const TensorInfo& stored, const Shape& shape) const;
+  void add_not_finite(const std::string& key, const std::string& what) const;
   Tensor convert(const std::string& key, const Tensor& stored, Halves halves) const;
 
   SourcePtr source_;

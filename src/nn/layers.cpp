@@ -24,14 +24,25 @@ bool replace(Tensor& weight, Tensor packed, const Weights& w) {
   return true;
 }
 
-Tensor weight_of(const Weights& w, const Shape& shape, bool keeps_halves, std::vector<LowRank>& changes) {
-  return w.get("weight", shape, changes, keeps_halves ? Weights::Halves::kKept : Weights::Halves::kConverted);
-}
+using Halves = Weights::Halves;
 
 bool is_int8(const Weights& w, const Shape& shape) { return w.is_int8() && cpu::can_int8(shape[1], shape[0]); }
 
-bool keeps_halves(const Weights& w, const Shape& linear) {
+bool takes_panels(const Weights& w, const Shape& linear) {
   return w.is_packed() && !is_int8(w, linear) && cpu::can_panels(linear[1], linear[0], w.dtype());
+}
+
+// Undefined where the weight is none of sixteen bits.
+Tensor in_panels(const Tensor& weight, const Weights& w) {
+  if (!weight.is_cpu() || weight.element_size() != 2) return {};
+  cpu::PackedPanels packed = cpu::pack_panels(weight, w.dtype());
+  if (!packed.finite) w.not_finite("weight");
+  return std::move(packed.weight);
+}
+
+Tensor packed_linear(const Tensor& weight, const Weights& w) {
+  const Tensor panels = takes_panels(w, weight.sizes().vec()) ? in_panels(weight, w) : Tensor();
+  return panels.defined() ? panels : cpu::pack_linear(weight);
 }
 
 }  // namespace
@@ -45,14 +56,15 @@ Tensor add_changes(Tensor y, const Tensor& x, const std::vector<LowRank>& change
 }
 
 Linear::Linear(const Weights& w, const Shape& shape, Bias has_bias)
-    : weight(weight_of(w, shape, keeps_halves(w, shape), changes).view({shape[0], shape[1]})),
+    : weight(w.get("weight", shape, changes, takes_panels(w, shape) ? Halves::kUnchecked : Halves::kConverted)
+                 .view({shape[0], shape[1]})),
       bias(has_bias == Bias::kYes ? w.get("bias", {shape[0]}) : Tensor()) {
   if (is_int8(w, shape) && weight.is_cpu()) {
     const cpu::Int8Weight packed = cpu::pack_int8(weight);
     scales = packed.scales;
     sums = packed.sums;
     if (replace(weight, packed.values, w)) form = Form::kInt8;
-  } else if (w.is_packed() && replace(weight, cpu::pack_linear(weight, w.dtype()), w)) {
+  } else if (w.is_packed() && replace(weight, packed_linear(weight, w), w)) {
     form = Form::kPacked;
   }
 }
@@ -95,9 +107,12 @@ Form packed_form(const Shape& weight, const Conv2d::Shape2d& s, at::ScalarType d
   return is_same_size && cpu::can_winograd(weight, dtype, coarsest) ? Form::kWinograd : Form::kPacked;
 }
 
-bool takes_halves(Form form, const Shape& weight, at::ScalarType dtype) {
-  if (form == Form::kLinear) return cpu::can_panels(weight[1], weight[0], dtype);
-  return form == Form::kWinograd || cpu::can_panel_convolution(weight, dtype);
+Halves halves_of(Form form, const Shape& weight, const Weights& w) {
+  if (!w.is_packed()) return Halves::kConverted;
+  if (form == Form::kWinograd) return Halves::kKept;
+  const bool has_panels = form == Form::kLinear ? cpu::can_panels(weight[1], weight[0], w.dtype())
+                                                : cpu::can_panel_convolution(weight, w.dtype());
+  return has_panels ? Halves::kUnchecked : Halves::kConverted;
 }
 
 }  // namespace
@@ -106,7 +121,7 @@ Conv2d::Conv2d(const Weights& w, const Shape2d& s)
     : kernel(s.kernel), stride(s.stride), padding(s.padding), out(s.out) {
   const Shape shape = {s.out, s.in, s.kernel, s.kernel};
   const Form packed = packed_form(shape, s, w.dtype(), w.coarsest());
-  weight = weight_of(w, shape, w.is_packed() && takes_halves(packed, shape, w.dtype()), changes);
+  weight = w.get("weight", shape, changes, halves_of(packed, shape, w));
   bias = s.has_bias == Bias::kYes ? w.get("bias", {s.out})
                                   : at::zeros({s.out}, at::TensorOptions(w.dtype()).device(w.device()));
   if (w.is_packed()) pack(packed, w);
@@ -121,9 +136,10 @@ void Conv2d::pack(Form as, const Weights& w) {
     packed = std::move(transformed.planes);
     scale = transformed.scale;
   } else if (as == Form::kLinear) {
-    packed = cpu::pack_linear(weight.flatten(1), w.dtype());
+    packed = packed_linear(weight.flatten(1), w);
   } else if (as == Form::kPacked) {
-    packed = cpu::pack_convolution(weight, w.dtype(), {kernel, stride, padding});
+    if (halves_of(as, weight.sizes().vec(), w) == Halves::kUnchecked) packed = in_panels(weight, w);
+    if (!packed.defined()) packed = cpu::pack_convolution(weight, {kernel, stride, padding});
   }
   if (replace(weight, std::move(packed), w)) form = as;
 }

@@ -146,6 +146,8 @@ Tensor Weights::bound(const std::string& key, const Shape& shape, bool changed, 
 
 namespace {
 
+const std::string kNotFinite = "holds values that are not finite (NaN or infinity)";
+
 cpu::Converted converted_to(at::ScalarType dtype, const Tensor& stored) {
   if (stored.is_cpu() && stored.scalar_type() == at::kHalf && (dtype == at::kFloat || dtype == at::kBFloat16))
     return cpu::of_halves(stored, dtype);
@@ -157,15 +159,22 @@ cpu::Converted converted_to(at::ScalarType dtype, const Tensor& stored) {
 
 }  // namespace
 
+void Weights::not_finite(std::string_view name) const { add_not_finite(path(name), kNotFinite); }
+
+void Weights::add_not_finite(const std::string& key, const std::string& what) const {
+  std::string line = "tensor " + label(*source_, key) + " " + what;
+  std::vector<std::string>& lines = binding_->not_finite;
+  if (lines.empty() || lines.back() != line) lines.push_back(std::move(line));  // a layer's may have been said
+}
+
 Tensor Weights::convert(const std::string& key, const Tensor& stored, Halves halves) const {
-  const bool is_kept = halves == Halves::kKept && is_half(stored.scalar_type());
-  const cpu::Converted converted = is_kept ? cpu::Converted{stored, all_finite(stored)} : converted_to(dtype_, stored);
-  if (!converted.finite) {
-    binding_->not_finite.push_back("tensor " + label(*source_, key) + " " +
-                                   (all_finite(stored)
-                                        ? "has values beyond the range of " + dtype_name(dtype_)
-                                        : std::string("holds values that are not finite (NaN or infinity)")));
+  if (halves != Halves::kConverted && is_half(stored.scalar_type())) {
+    if (halves == Halves::kKept && !all_finite(stored)) add_not_finite(key, kNotFinite);
+    return stored;
   }
+  const cpu::Converted converted = converted_to(dtype_, stored);
+  if (!converted.finite)
+    add_not_finite(key, all_finite(stored) ? "has values beyond the range of " + dtype_name(dtype_) : kNotFinite);
   const Tensor bound = (*upload_)(converted.values);
   if (!bound.is_alias_of(stored)) source_->drop_pages(key);
   return bound;

@@ -44,7 +44,7 @@ TEST(Panels, WeightsInTheOrderOfTheKernel) {
        {std::pair<int64_t, int64_t>{16, 16}, {1, 2}, {64, 32}, {65, 70}, {130, 2048}, {96, 646}, {200, 34}}) {
     for (const Dtypes& dtypes : kDtypes) {
       const Tensor weight = at::randn({out, in}).to(dtypes.weight), want = in_panels(kept(weight, dtypes.x));
-      EXPECT_TRUE(at::equal(cpu::pack_panels(weight, dtypes.x).flatten(), want)) << out << " " << in;
+      EXPECT_TRUE(at::equal(cpu::pack_panels(weight, dtypes.x).weight.flatten(), want)) << out << " " << in;
     }
   }
 }
@@ -52,10 +52,22 @@ TEST(Panels, WeightsInTheOrderOfTheKernel) {
 // Files begin a tensor at any even byte.
 TEST(Panels, WeightsFromAnywhere) {
   const Tensor all = at::randn({40 * 66 + 1}).to(at::kHalf), weight = all.narrow(0, 1, 40 * 66).view({40, 66});
-  EXPECT_TRUE(at::equal(cpu::pack_panels(weight, at::kFloat).flatten(), in_panels(weight)));
-  const Tensor filters = weight.view({40, 11, 2, 3});
-  EXPECT_TRUE(
-      at::equal(cpu::pack_panel_convolution(filters).flatten(), in_panels(filters.permute({0, 2, 3, 1}).flatten(1))));
+  EXPECT_TRUE(at::equal(cpu::pack_panels(weight, at::kFloat).weight.flatten(), in_panels(weight)));
+}
+
+TEST(Panels, WhatIsNotFiniteIsFoundWhilePacking) {
+  for (const Dtypes& dtypes : kDtypes) {
+    const Tensor largest = at::full({70, 66}, 65504).to(dtypes.weight);
+    EXPECT_TRUE(cpu::pack_panels(largest, dtypes.x).finite);
+    EXPECT_TRUE(cpu::pack_panels(-largest, dtypes.x).finite);
+    for (const auto& [row, column] : {std::pair{0, 0}, {69, 65}, {63, 1}, {64, 33}}) {
+      for (const double bad : {INFINITY, -INFINITY, NAN}) {
+        Tensor spoiled = largest.clone();
+        spoiled[row][column] = bad;
+        EXPECT_FALSE(cpu::pack_panels(spoiled, dtypes.x).finite) << row << " " << column << " " << bad;
+      }
+    }
+  }
 }
 
 TEST(Panels, EveryHalfIsWidened) {
@@ -66,8 +78,9 @@ TEST(Panels, EveryHalfIsWidened) {
   EXPECT_TRUE(at::allclose(at::stack({first, second}, 1).flatten(), want, 0, 0, /*equal_nan=*/true));
   for (int64_t i = 0; i < 65536; ++i) {
     const float widened = cpu::widen(halves.const_data_ptr<at::Half>()[i]), right = want.const_data_ptr<float>()[i];
-    if (right == right) ASSERT_EQ(std::bit_cast<uint32_t>(widened), std::bit_cast<uint32_t>(right)) << i;
-    ASSERT_EQ(widened == widened, right == right) << i;
+    ASSERT_TRUE(std::isnan(right) ? std::isnan(widened)
+                                  : std::bit_cast<uint32_t>(widened) == std::bit_cast<uint32_t>(right))
+        << i;
   }
 }
 
@@ -86,7 +99,7 @@ TEST(Panels, AreTheLinear) {
       if (!cpu::can_panels(in, out, dtypes.x)) continue;
       const Tensor weight = (at::randn({out, in}) / std::sqrt(static_cast<double>(in))).to(dtypes.weight);
       const Tensor x = at::randn({rows, in}).to(dtypes.x), bias = at::randn({out}).to(dtypes.x),
-                   residual = at::randn({rows, out}).to(dtypes.x), packed = cpu::pack_panels(weight, dtypes.x);
+                   residual = at::randn({rows, out}).to(dtypes.x), packed = cpu::pack_panels(weight, dtypes.x).weight;
       const Tensor want = at::linear(x.to(at::kDouble), kept(weight, dtypes.x).to(at::kDouble));
       const auto near = [&, &dtypes = dtypes](const Tensor& got, const Tensor& exact) {
         EXPECT_EQ(got.scalar_type(), dtypes.x);
@@ -128,7 +141,7 @@ TEST(Panels, AreTheConvolution) {
       const Tensor x = at::randn({2, in, side, side + 3}).to(dtypes.x).contiguous(kLast), bias = at::randn({out});
       const Tensor want =
           at::conv2d(x.to(at::kDouble), weight.to(at::kDouble), bias.to(at::kDouble), patches.stride, patches.padding);
-      const Tensor residual = at::randn(want.sizes()).to(dtypes.x), packed = cpu::pack_panel_convolution(weight);
+      const Tensor residual = at::randn(want.sizes()).to(dtypes.x), packed = cpu::pack_panels(weight, dtypes.x).weight;
       const Tensor got = cpu::panel_convolution(x, packed, bias, patches, residual);
       ASSERT_EQ(got.sizes(), want.sizes());
       EXPECT_TRUE(got.is_contiguous(kLast));
@@ -188,14 +201,20 @@ TEST(Panels, WinogradsFiltersAreExact) {
   }
 }
 
-TEST(Panels, WhatIsNotFiniteIsFoundInHalves) {
-  Tensor weight = at::zeros({320, 640}).to(at::kHalf);
-  weight[319][639] = INFINITY;
-  const SourcePtr source = tensor_source({{"weight", weight}, {"bias", at::zeros({320})}}, "a file");
-  const Weights w(source, at::kCPU, at::kFloat);
-  const Linear linear(w.packed(), 640, 320);
-  ASSERT_EQ(w.binding().not_finite.size(), 1u);
-  EXPECT_NE(w.binding().not_finite[0].find("tensor weight holds values that are not finite"), std::string::npos);
+TEST(Panels, WhatIsNotFiniteIsReported) {
+  for (const at::ScalarType stored : {at::kFloat, at::kHalf, at::kBFloat16}) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      Tensor weight = at::zeros({320, 64, 3, 3}).to(stored);
+      weight[319][63][2][2] = INFINITY;
+      const SourcePtr source = tensor_source({{"weight", weight}, {"bias", at::zeros({320})}}, "a file");
+      for (const int64_t stride : {1, 2}) {
+        const Weights w(source, at::kCPU, dtype);
+        const Conv2d conv(w.packed(), {.in = 64, .out = 320, .stride = stride});
+        ASSERT_EQ(w.binding().not_finite.size(), 1u) << stored << " " << dtype;
+        EXPECT_EQ(w.binding().not_finite[0], "tensor weight holds values that are not finite (NaN or infinity)");
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -37,8 +37,7 @@ Bias bias_of(const Tensor& bias) { return bias.defined() ? Bias(bias) : std::nul
 
 }  // namespace
 
-Tensor pack_linear(const Tensor& weight, at::ScalarType dtype) {
-  if (has_panels(weight) && can_panels(weight.size(1), weight.size(0), dtype)) return pack_panels(weight, dtype);
+Tensor pack_linear(const Tensor& weight) {
   if (!can_pack(weight)) return {};
   if (is_small(weight)) return weight.t().contiguous().t();
   static const auto reorder =
@@ -46,8 +45,7 @@ Tensor pack_linear(const Tensor& weight, at::ScalarType dtype) {
   return reorder.call(weight, std::nullopt);
 }
 
-Tensor pack_convolution(const Tensor& weight, at::ScalarType dtype, const Patches& c) {
-  if (has_panels(weight) && can_panel_convolution(weight.sizes(), dtype)) return pack_panel_convolution(weight);
+Tensor pack_convolution(const Tensor& weight, const Patches& c) {
   if (!can_pack(weight)) return {};
   using Sizes = c10::SymIntArrayRef;
   static const auto reorder =

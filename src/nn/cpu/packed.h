@@ -6,11 +6,10 @@
 
 namespace easel::cpu {
 
-// A weight is reordered once, when it is loaded; at::linear and at::conv2d do it at every call. For x of dtype float32
-// and bfloat16, where oneDNN has them; undefined for any other. The weight: of dtype, or float16
-// or bfloat16 where there are panels for it.
-Tensor pack_linear(const Tensor& weight, at::ScalarType dtype);
-Tensor pack_convolution(const Tensor& weight, at::ScalarType dtype, const Patches& patches);
+// A weight is reordered once, when it is loaded; at::linear and at::conv2d do it at every call. For x of the weight's
+// dtype, float32 or bfloat16, where oneDNN has them; undefined for any other.
+Tensor pack_linear(const Tensor& weight);
+Tensor pack_convolution(const Tensor& weight, const Patches& patches);
 
 // As at::linear and at::conv2d, with a packed weight; `residual`, where it is defined, has the result's shape and is
 // added to it. A convolution without one takes a float32 bias beside bfloat16, too.

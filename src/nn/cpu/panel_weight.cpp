@@ -1,5 +1,6 @@
 #include <ATen/Parallel.h>
 
+#include <atomic>
 #include <cstring>
 
 #include "easel/vector_loops.h"
@@ -84,62 +85,44 @@ void turn(const Turned& t) {
   turn_any(t, columns, t.columns, 0, t.pairs);
 }
 
-// [out, in] by panels. rows(first, count, room) are some of the weight's rows one behind the other, made in the room or
-// where they lie.
-template <class Rows>
-Tensor pack_by(int64_t out, int64_t in, at::ScalarType dtype, const Rows& rows) {
-  Tensor packed = at::empty({out, in}, dtype);
-  auto* target = static_cast<uint32_t*>(packed.mutable_data_ptr());
-  at::parallel_for(0, (out + kPanelColumns - 1) / kPanelColumns, 1, [&](int64_t begin, int64_t end) {
-    std::vector<uint16_t> room(static_cast<std::size_t>(kSide * in));
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t first = block * kPanelColumns, columns = std::min(kPanelColumns, out - first);
-      for (int64_t column = 0; column < columns; column += kSide) {
-        const int64_t count = std::min(kSide, columns - column);
-        turn({rows(first + column, count, room.data()), target + first * in / 2 + column, in / 2, count, columns});
-      }
-    }
-    finish_streams();
-  });
-  return packed;
+// Whether all are finite: an exponent of ones carries into the sign when its lowest bit is added.
+EASEL_CLONES bool are_finite(const uint16_t* values, int64_t count, uint16_t exponent) {
+  const auto lowest = static_cast<uint16_t>(0x8000 - exponent);
+  uint16_t carried = 0;
+  for (int64_t i = 0; i < count; ++i) carried |= static_cast<uint16_t>((values[i] & exponent) + lowest);
+  return (carried & 0x8000u) == 0;
 }
 
-EASEL_CLONES void narrow_values(const at::Half* from, int64_t count, at::BFloat16* to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = narrow<at::BFloat16>(widen(from[i]));
-}
-
-// A filter [in, places] as a row of a linear of patches, [places, in].
-void lay_places_outside(const uint16_t* filter, int64_t in, int64_t places, uint16_t* row) {
-  for (int64_t place = 0; place < places; ++place) {
-    for (int64_t channel = 0; channel < in; ++channel) *row++ = filter[channel * places + place];
-  }
+EASEL_CLONES void narrow_values(const uint16_t* halves, int64_t count, uint16_t* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = narrow<at::BFloat16>(widen(at::Half(halves[i], at::Half::from_bits()))).x;
 }
 
 }  // namespace
 
-Tensor pack_panels(const Tensor& weight, at::ScalarType dtype) {
-  const int64_t out = weight.size(0), in = weight.size(1);
-  const Tensor from = weight.contiguous();
-  if (weight.scalar_type() == at::kHalf && dtype == at::kBFloat16 && pair_unit() == PairUnit::kAvx512) {
-    const auto* halves = from.const_data_ptr<at::Half>();
-    return pack_by(out, in, dtype, [&](int64_t row, int64_t count, uint16_t* room) {
-      narrow_values(halves + row * in, count * in, reinterpret_cast<at::BFloat16*>(room));
-      return room;
-    });
-  }
-  const auto* values = static_cast<const uint16_t*>(from.const_data_ptr());
-  return pack_by(out, in, weight.scalar_type(), [&](int64_t row, int64_t, uint16_t*) { return values + row * in; });
-}
-
-Tensor pack_panel_convolution(const Tensor& weight) {
-  const int64_t out = weight.size(0), in = weight.size(1), places = weight.size(2) * weight.size(3);
-  const Tensor from = weight.contiguous();
-  const auto* filters = static_cast<const uint16_t*>(from.const_data_ptr());
-  return pack_by(out, in * places, weight.scalar_type(), [&](int64_t row, int64_t count, uint16_t* room) {
-    for (int64_t r = 0; r < count; ++r)
-      lay_places_outside(filters + (row + r) * in * places, in, places, room + r * in * places);
-    return room;
+PackedPanels pack_panels(const Tensor& weight, at::ScalarType dtype) {
+  const bool is_half = weight.scalar_type() == at::kHalf;
+  const bool narrows = is_half && dtype == at::kBFloat16 && pair_unit() == PairUnit::kAvx512;
+  const Tensor rows = weight.flatten(1).contiguous();
+  const int64_t out = rows.size(0), in = rows.size(1);
+  const auto* from = static_cast<const uint16_t*>(rows.const_data_ptr());
+  const uint16_t exponent = is_half ? 0x7C00 : 0x7F80;
+  Tensor packed = at::empty({out, in}, narrows ? at::kBFloat16 : weight.scalar_type());
+  auto* to = static_cast<uint32_t*>(packed.mutable_data_ptr());
+  std::atomic<bool> finite = true;
+  at::parallel_for(0, (out + kPanelColumns - 1) / kPanelColumns, 1, [&](int64_t begin, int64_t end) {
+    std::vector<uint16_t> narrowed(static_cast<std::size_t>(narrows ? kSide * in : 0));
+    for (int64_t first = begin * kPanelColumns; first < std::min(end * kPanelColumns, out); first += kSide) {
+      const int64_t panel = first / kPanelColumns * kPanelColumns, columns = std::min(kPanelColumns, out - panel),
+                    count = std::min(kSide, out - first);
+      const uint16_t* few = from + first * in;
+      // The first to read them, in their order.
+      if (!are_finite(few, count * in, exponent)) finite = false;
+      if (narrows) narrow_values(few, count * in, narrowed.data());
+      turn({narrows ? narrowed.data() : few, to + panel * in / 2 + first - panel, in / 2, count, columns});
+    }
+    finish_streams();
   });
+  return {packed, finite};
 }
 
 }  // namespace easel::cpu

@@ -32,13 +32,13 @@ EASEL_CLONES void widen_values(const BF16* from, int64_t count, float* to) {
 }
 void widen_values(const float* from, int64_t count, float* to) { std::copy_n(from, count, to); }
 
-// [pairs, columns, 2] → [2 · pairs, columns].
+// [pairs, columns, 2] → [2 · pairs, columns]. Of a convolution's `places` neighbours belong to one channel: they go
+// where a patch has that channel, among those of one place.
 template <class W>
-void widen_panel(const W* from, int64_t pairs, int64_t columns, float* to) {
-  for (int64_t p = 0; p < pairs; ++p) {
-    const int64_t first = 2 * p * columns;
-    widen_pairs(from + first, columns, to + first, to + first + columns);
-  }
+void widen_panel(const W* from, int64_t pairs, int64_t columns, int64_t places, float* to) {
+  const int64_t channels = 2 * pairs / places;
+  const auto row = [&](int64_t n) { return to + (n % places * channels + n / places) * columns; };
+  for (int64_t p = 0; p < pairs; ++p) widen_pairs(from + 2 * p * columns, columns, row(2 * p), row(2 * p + 1));
 }
 
 bool multiplies_pairs(at::ScalarType x, at::ScalarType weight) {
@@ -52,6 +52,7 @@ struct Operands {
   Tensor x, packed, bias;
   int64_t rows, in, out;
   bool by_pairs;
+  int64_t places = 1;                                  // that a convolution's kernel sees
   std::function<void(int64_t row, float* to)> gather;  // in float32; of rows that lie in x: empty
 
   Operands(const Tensor& x_, const Tensor& packed_, const Tensor& bias_, int64_t rows_)
@@ -72,8 +73,10 @@ struct Operands {
     return packed.const_data_ptr<W>() + block * kColumns * in;
   }
   bool needs_copies() const { return !by_pairs && (gather || !std::is_same_v<X, float>); }
+  // Of a panel's widened values: whole channels and whole pairs.
+  int64_t depth() const { return kDepth / (2 * places) * (2 * places); }
   // Of a task: its sums stay in the first-level cache, unless a panel has to be widened for each task.
-  int64_t task_rows() const { return by_pairs ? 24 : in <= kDepth ? 72 : kMostRows; }
+  int64_t task_rows() const { return by_pairs ? 24 : in <= depth() ? 72 : kMostRows; }
   // Rows that every panel passes over, in float32 in the third-level cache.
   int64_t chunk() const {
     constexpr int64_t kMost = 1024, kValues = int64_t{3} << 20;
@@ -129,8 +132,8 @@ class Products {
         return multiply({count, columns, o_.in, o_.in, columns, kColumns}, o_.row(row), o_.template panel<BF16>(block),
                         sums, /*adds=*/false);
     }
-    for (int64_t first = 0; first < o_.in; first += kDepth) {
-      const int64_t depth = std::min(kDepth, o_.in - first);
+    for (int64_t first = 0; first < o_.in; first += o_.depth()) {
+      const int64_t depth = std::min(o_.depth(), o_.in - first);
       multiply({count, columns, depth, o_.in, columns, kColumns}, chunk_.row(row) + first,
                widened(block, columns, first, depth), sums, /*adds=*/first > 0);
     }
@@ -142,7 +145,7 @@ class Products {
     if (place == place_) return wide_.data();
     wide_.resize(static_cast<std::size_t>(kDepth * kColumns));
     const auto widen_from = [&](const auto* panel) {
-      widen_panel(panel + first * columns, depth / 2, columns, wide_.data());
+      widen_panel(panel + first * columns, depth / 2, columns, o_.places, wide_.data());
     };
     if (o_.packed.scalar_type() == at::kHalf)
       widen_from(o_.template panel<at::Half>(block));
@@ -290,30 +293,49 @@ Tensor panel_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) {
 // -------------------
 
 bool can_panel_convolution(at::IntArrayRef weight, at::ScalarType dtype) {
-  return (dtype == at::kFloat || pair_unit() == PairUnit::kWidened) &&
+  return (dtype == at::kFloat || pair_unit() == PairUnit::kWidened) && 2 * weight[2] * weight[3] <= kDepth &&
          can_panels(weight[1] * weight[2] * weight[3], weight[0], dtype);
 }
 
 namespace {
 
-// The values of one patch, where it leaves the picture zeros.
+// One patch after the other, where it leaves the picture zeros: [channels / some, places, some], as a panel is widened.
 template <class X>
-void gather_patch(const Tensor& x, const Patches& patches, int64_t pixel, float* to) {
-  const int64_t channels = x.size(1), x_height = x.size(2), x_width = x.size(3);
-  const int64_t height = patches.of(x_height), width = patches.of(x_width);
-  const X* picture = x.const_data_ptr<X>() + pixel / (height * width) * x_height * x_width * channels;
-  const int64_t top = pixel / width % height * patches.stride - patches.padding,
-                left = pixel % width * patches.stride - patches.padding;
-  for (int64_t i = top; i < top + patches.kernel; ++i) {
-    for (int64_t j = left; j < left + patches.kernel; ++j, to += channels) {
-      const bool is_inside = i >= 0 && i < x_height && j >= 0 && j < x_width;
-      if (is_inside)
-        widen_values(picture + (i * x_width + j) * channels, channels, to);
-      else
-        std::fill_n(to, channels, 0.0f);
+class Gather {
+ public:
+  Gather(const Operands<X>& o, const Patches& patches)
+      : x_(o.x),
+        patches_(patches),
+        some_(o.depth() / o.places),
+        height_(patches.of(x_.size(2))),
+        width_(patches.of(x_.size(3))) {}
+
+  void operator()(int64_t pixel, float* to) const {
+    const int64_t channels = x_.size(1);
+    const int64_t top = pixel / width_ % height_ * patches_.stride - patches_.padding,
+                  left = pixel % width_ * patches_.stride - patches_.padding;
+    for (int64_t first = 0; first < channels; first += some_) {
+      const int64_t count = std::min(some_, channels - first);
+      for (int64_t i = top; i < top + patches_.kernel; ++i) {
+        for (int64_t j = left; j < left + patches_.kernel; ++j, to += count)
+          put(pixel / (height_ * width_), i, j, first, count, to);
+      }
     }
   }
-}
+
+ private:
+  void put(int64_t picture, int64_t i, int64_t j, int64_t channel, int64_t count, float* to) const {
+    const int64_t height = x_.size(2), width = x_.size(3);
+    if (i < 0 || i >= height || j < 0 || j >= width)
+      std::fill_n(to, count, 0.0f);
+    else
+      widen_values(x_.const_data_ptr<X>() + ((picture * height + i) * width + j) * x_.size(1) + channel, count, to);
+  }
+
+  const Tensor& x_;
+  const Patches& patches_;
+  const int64_t some_, height_, width_;
+};
 
 }  // namespace
 
@@ -324,7 +346,8 @@ Tensor panel_convolution(const Tensor& x, const Tensor& packed, const Tensor& bi
   Tensor y = at::empty({x.size(0), packed.size(0), height, width}, x.options().memory_format(kLast));
   with_type(x.scalar_type(), [&]<class X>(X) {
     Operands<X> o(x.contiguous(kLast), packed, bias, x.size(0) * height * width);
-    o.gather = [&](int64_t row, float* to) { gather_patch<X>(o.x, patches, row, to); };
+    o.places = patches.kernel * patches.kernel;
+    o.gather = Gather<X>(o, patches);
     multiply_all(o, residual.defined() ? residual.contiguous(kLast) : Tensor(), y);
   });
   return y;

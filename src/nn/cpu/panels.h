@@ -13,9 +13,15 @@ constexpr int64_t kPanelColumns = 64;  // so that a panel stays in the second-le
 // with AMX, where oneDNN's are faster, and not for small weights beside float32 (is_small() in packed.cpp).
 bool can_panels(int64_t in, int64_t out, at::ScalarType dtype);
 
-// weight [out, in] of float16 or bfloat16 → the same sizes, in the kernel's own order: [out / 64 blocks, in / 2, 64,
-// 2], the last block as wide as it is. float16 becomes bfloat16 where x is that and the processor multiplies it.
-Tensor pack_panels(const Tensor& weight, at::ScalarType dtype);
+struct PackedPanels {
+  Tensor weight;
+  bool finite;  // all of its values: looked at on the way
+};
+
+// weight [out, in, ...] of float16 or bfloat16 → [out, all others], in the kernel's own order: [out / 64 blocks, others
+// / 2, 64, 2], the last block as wide as it is. float16 becomes bfloat16 where x is that and the processor multiplies
+// it.
+PackedPanels pack_panels(const Tensor& weight, at::ScalarType dtype);
 
 // x: [..., in] float32 or bfloat16 → [..., out] of its dtype; bias [out] and residual [..., out] may be undefined. Sums
 // and what is added are float32, rounded once.
@@ -32,7 +38,6 @@ Tensor panel_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias);
 // A convolution as the linear of its patches, gathered a few hundred at a time. Only where values are widened: there
 // oneDNN's convolutions of bfloat16 take three times as long.
 bool can_panel_convolution(at::IntArrayRef weight, at::ScalarType dtype);
-Tensor pack_panel_convolution(const Tensor& weight);  // [out, in, kernel, kernel] → [out, kernel · kernel · in]
 
 struct Patches {
   int64_t kernel, stride, padding;

@@ -36,12 +36,12 @@ float half_scale(const Tensor& weight) {
   return std::ldexp(1.0f, std::clamp(kTop - 1 - std::ilogb(largest), -126, 126));
 }
 
-// filters: `count` of [in, 9], one behind the other, from a channel's on → that channel's, side by side.
-template <class T>
-void turn(const T* filters, int64_t in, int64_t count, float (*one)[kColumns]) {
-  for (int64_t n = 0; n < count; ++n) {
-    for (int64_t k = 0; k < 9; ++k) one[k][n] = widen(filters[n * in * 9 + k]);
-  }
+constexpr int64_t kTurned = 16;  // channels whose filters are widened at once; a weight's are a multiple of it
+
+void widen_filters(const float* from, float* to) { std::copy_n(from, 9 * kTurned, to); }
+void widen_filters(const at::Half* from, float* to) { widen_row(from, 9 * kTurned, to); }
+void widen_filters(const at::BFloat16* from, float* to) {
+  for (int64_t i = 0; i < 9 * kTurned; ++i) to[i] = widen(from[i]);
 }
 
 template <class T, class Kept>
@@ -50,11 +50,15 @@ void transform_weight(const Tensor& weight, WinogradWeight& w) {
   const T* filters = weight.const_data_ptr<T>();
   Kept* to = w.planes.mutable_data_ptr<Kept>();
   at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-    float one[9][kColumns], planes[kPlanes][kColumns];
+    float wide[kColumns][9 * kTurned], one[9][kColumns], planes[kPlanes][kColumns];
     for (int64_t block = begin; block < end; ++block) {
       const int64_t first = block * kColumns, columns = std::min(kColumns, out - first);
       for (int64_t c = 0; c < in; ++c) {
-        turn(filters + (first * in + c) * 9, in, columns, one);
+        const int64_t k = c % kTurned * 9;
+        for (int64_t n = 0; k == 0 && n < columns; ++n) widen_filters(filters + ((first + n) * in + c) * 9, wide[n]);
+        for (int64_t n = 0; n < columns; ++n) {
+          for (int64_t i = 0; i < 9; ++i) one[i][n] = wide[n][k + i];
+        }
         transform_filters(one, columns, planes);
         for (int64_t p = 0; p < kPlanes; ++p)
           keep_row(planes[p], columns, w.scale, to + p * in * out + first * in + c * columns);
