@@ -70,11 +70,9 @@ struct Conv2d {
   Tensor add_low_ranks(Tensor y, const Tensor& x) const;
 };
 
-// Bytes of a weight of a network that was built with packed weights.
-int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarsest = Coarsest::kSmall);
-
-// Whether packing a weight takes less time than its first product gains by it: by a kernel of our own, not by oneDNN.
-bool packs_quickly(at::ScalarType dtype);
+// Bytes of a weight of a network that was built with packed weights, of a file that has it as `stored`.
+int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarsest = Coarsest::kSmall,
+                     at::ScalarType stored = at::kFloat);
 
 // Wu & He 2018. x: [B, C, H, W].
 struct GroupNorm {

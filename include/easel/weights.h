@@ -201,7 +201,10 @@ class Weights {
   Weights(SourcePtr source, at::Device device, at::ScalarType dtype);
   // The same for layers that are called many times: they pack their weights, where kernels() are the fast ones.
   Weights packed(Coarsest coarsest = Coarsest::kSmall) const;
-  bool is_packed() const { return packed_; }
+  // For layers that are called once or twice: those pack their weights that gain by it even so.
+  Weights packed_where_quick() const;
+  bool is_packed() const { return packing_ != Packing::kNone; }
+  bool packs_slowly() const { return packing_ == Packing::kAll; }
   Coarsest coarsest() const { return coarsest_; }
   // The same for a network some of whose layers may compute in eight bits: those layers take int8() of their view.
   Weights allowing_int8() const;
@@ -213,18 +216,19 @@ class Weights {
   Weights operator/(std::string_view name) const;
   Weights operator/(int64_t index) const;
 
-  // The tensor `prefix.name`: shape checked, converted to dtype and device, finite or a fault; marked as used. Where
-  // dtype and device fit it is the source's own memory, else the source's pages are dropped. A stored shape may have
-  // further dimensions of 1: LDM's VAE keeps its linear layers [C, C] as 1x1 convolutions [C, C, 1, 1].
-  Tensor get(std::string_view name, const Shape& shape) const;
   // What becomes of float16 and bfloat16 that the source holds: converted like any other; kept, for layers whose
   // packing converts; kept and not looked at, for those whose packing does that, too, and says what it finds by
   // not_finite().
   enum class Halves { kConverted, kKept, kUnchecked };
-  void not_finite(std::string_view name) const;
+
+  // The tensor `prefix.name`: shape checked, converted to dtype and device, finite or a fault; marked as used. Where
+  // dtype and device fit it is the source's own memory, else the source's pages are dropped. A stored shape may have
+  // further dimensions of 1: LDM's VAE keeps its linear layers [C, C] as 1x1 convolutions [C, C, 1, 1].
+  Tensor get(std::string_view name, const Shape& shape, Halves halves = Halves::kConverted) const;
   // For a layer that computes changes beside its weight.
   Tensor get(std::string_view name, const Shape& shape, std::vector<LowRank>& beside,
              Halves halves = Halves::kConverted) const;
+  void not_finite(std::string_view name) const;
   // Undefined tensor where the source does not have it.
   Tensor maybe(std::string_view name, const Shape& shape) const;
   // Whether the source has the tensor, or tensors below that name.
@@ -244,7 +248,9 @@ class Weights {
   std::string path(std::string_view name) const;  // the full key
 
  private:
+  enum class Packing { kNone, kQuick, kAll };
   Weights below(std::string prefix) const;
+  bool packable() const;
   Tensor bound(const std::string& key, const Shape& shape, bool changed, Halves halves) const;
   std::optional<std::string> misfit(const TensorInfo& stored, const Shape& shape) const;
   void add_not_finite(const std::string& key, const std::string& what) const;
@@ -254,7 +260,7 @@ class Weights {
   std::string prefix_;
   at::Device device_;
   at::ScalarType dtype_;
-  bool packed_ = false;
+  Packing packing_ = Packing::kNone;
   Coarsest coarsest_ = Coarsest::kSmall;
   bool allows_int8_ = false, int8_ = false;
   std::shared_ptr<Binding> binding_;

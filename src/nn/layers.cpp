@@ -42,7 +42,7 @@ Tensor in_panels(const Tensor& weight, const Weights& w) {
 
 Tensor packed_linear(const Tensor& weight, const Weights& w) {
   const Tensor panels = takes_panels(w, weight.sizes().vec()) ? in_panels(weight, w) : Tensor();
-  return panels.defined() ? panels : cpu::pack_linear(weight);
+  return panels.defined() || !w.packs_slowly() ? panels : cpu::pack_linear(weight);
 }
 
 }  // namespace
@@ -144,15 +144,14 @@ void Conv2d::pack(Form as, const Weights& w) {
   if (replace(weight, std::move(packed), w)) form = as;
 }
 
-int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarsest) {
-  const int64_t values = c10::multiply_integers(weight);
-  return cpu::can_winograd(weight, dtype, coarsest) ? cpu::winograd_bytes(weight, dtype)
-                                                    : values * static_cast<int64_t>(c10::elementSize(dtype));
-}
-
-bool packs_quickly(at::ScalarType dtype) {
-  constexpr int64_t kWide = 768;
-  return dtype == at::kBFloat16 && cpu::can_panels(kWide, kWide, dtype);
+int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarsest, at::ScalarType stored) {
+  if (cpu::can_winograd(weight, dtype, coarsest)) return cpu::winograd_bytes(weight, dtype);
+  const bool is_pixel = weight.size() == 2 || (weight.size() == 4 && weight[2] * weight[3] == 1);
+  const bool is_kept =
+      c10::elementSize(stored) == 2 && (is_pixel             ? cpu::can_panels(weight[1], weight[0], dtype)
+                                        : weight.size() == 4 ? cpu::can_panel_convolution(weight, dtype)
+                                                             : false);
+  return c10::multiply_integers(weight) * static_cast<int64_t>(c10::elementSize(is_kept ? stored : dtype));
 }
 
 namespace {

@@ -49,19 +49,20 @@ void build(const Checkpoint& c, Part part, const Weights& w, bool with_vae_encod
   }
 }
 
-// Of the tensors that were asked for; `coarsest` where they are packed.
-int64_t bytes_in(const Weights& shapes, at::ScalarType dtype, std::optional<Coarsest> coarsest) {
+// Of the tensors that were asked for, of `source`; `coarsest` where they are packed.
+int64_t bytes_in(const Weights& shapes, const WeightSource& source, at::ScalarType dtype,
+                 std::optional<Coarsest> coarsest) {
   int64_t bytes = 0;
-  for (const auto& [name, shape] : shapes.binding().asked)
-    bytes += coarsest ? packed_bytes(shape, dtype, *coarsest)
+  for (const auto& [name, shape] : shapes.binding().asked) {
+    const std::optional<TensorInfo> stored = source.info(name);
+    bytes += coarsest ? packed_bytes(shape, dtype, *coarsest, stored ? stored->dtype : at::kFloat)
                       : c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(dtype));
+  }
   return bytes;
 }
 
-// A text encoder's weights are read once or twice.
-bool pays_packing(Part part, at::ScalarType dtype) {
-  return part == Part::kUNet || part == Part::kVae || packs_quickly(dtype);
-}
+// A text encoder is called once or twice.
+bool is_called_often(Part part) { return part == Part::kUNet || part == Part::kVae; }
 
 Coarsest coarsest_of(const Checkpoint& c, Part part) {
   return part == Part::kUNet ? c.unet.coarsest() : Coarsest::kSmall;
@@ -72,8 +73,8 @@ Weights of_many_calls(const Weights& w, const Precision& precision, Coarsest coa
   return precision.int8 ? packed.allowing_int8() : packed;
 }
 
-std::optional<Coarsest> packed_as(const Checkpoint& c, Part part, at::ScalarType dtype, const Precision& precision) {
-  const bool is_packed = pays_packing(part, dtype) && precision.device.is_cpu() && kernels() == Kernels::kFast;
+std::optional<Coarsest> packed_as(const Checkpoint& c, Part part, const Precision& precision) {
+  const bool is_packed = is_called_often(part) && precision.device.is_cpu() && kernels() == Kernels::kFast;
   return is_packed ? std::optional(coarsest_of(c, part)) : std::nullopt;
 }
 
@@ -106,6 +107,11 @@ void audit(const Checkpoint& c, bool prefer_half) {
   faults.raise_if_any(ErrorKind::kFile);
 }
 
+// One choice of files for all parts, so that a run reads what its model hash says.
+SourcePtr StageSet::source_of(Part part) const {
+  return open_weights(checkpoint_, part, precision_.unet != at::kFloat);
+}
+
 int64_t StageSet::bytes_of(Part part) {
   const auto [entry, is_new] = bytes_.emplace(part, 0);
   if (!is_new) return entry->second;
@@ -114,16 +120,16 @@ int64_t StageSet::bytes_of(Part part) {
   const at::ScalarType dtype = part == Part::kUNet  ? precision_.unet
                                : part == Part::kVae ? precision_.vae
                                                     : precision_.text;
-  return entry->second = bytes_in(shapes, dtype, packed_as(checkpoint_, part, dtype, precision_));
+  return entry->second = bytes_in(shapes, *source_of(part), dtype, packed_as(checkpoint_, part, precision_));
 }
 
 template <class Network, class Spec>
 Network StageSet::load(Part part, at::ScalarType dtype, const Spec& spec) const {
-  // One choice of files for all parts, so that a run reads what its model hash says.
-  const SourcePtr own = open_weights(checkpoint_, part, precision_.unet != at::kFloat);
-  const Weights w(with_loras(own, name_of(part), applied_to(part, loras_), loras_at_runtime_), precision_.device,
-                  dtype);
-  Network network(pays_packing(part, dtype) ? of_many_calls(w, precision_, coarsest_of(checkpoint_, part)) : w, spec);
+  const Weights w(with_loras(source_of(part), name_of(part), applied_to(part, loras_), loras_at_runtime_),
+                  precision_.device, dtype);
+  Network network(
+      is_called_often(part) ? of_many_calls(w, precision_, coarsest_of(checkpoint_, part)) : w.packed_where_quick(),
+      spec);
   // Names were checked by audit(); values are checked as they are bound.
   w.finish(name_of(part), [](const std::string&) { return true; });
   return network;
@@ -246,7 +252,7 @@ const VaeEncoder& StageSet::vae_encoder(double* seconds) {
 int64_t StageSet::vae_encoder_bytes() {
   const Weights shapes(nullptr, at::kMeta, at::kFloat);
   VaeEncoder(shapes, checkpoint_.vae);
-  return bytes_in(shapes, precision_.vae, packed_as(checkpoint_, Part::kVae, precision_.vae, precision_));
+  return bytes_in(shapes, *source_of(Part::kVae), precision_.vae, packed_as(checkpoint_, Part::kVae, precision_));
 }
 
 void StageSet::free_text_encoders() {

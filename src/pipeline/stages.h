@@ -53,6 +53,7 @@ class StageSet {
   std::map<std::tuple<Part, std::string, int64_t>, EncodedText> encoded;
 
  private:
+  SourcePtr source_of(Part part) const;
   template <class Network, class Spec>
   Network load(Part part, at::ScalarType dtype, const Spec& spec) const;
   template <class Network, class Spec>

@@ -70,7 +70,8 @@ ClipTextSpec ClipTextSpec::from_json(const json& file, const std::string& where)
 
 ClipTextEncoder::ClipTextEncoder(const Weights& w, const ClipTextSpec& spec)
     : spec_(spec),
-      token_embedding_(w.get("embeddings.token_embedding.weight", {spec.vocab_size, spec.hidden_size})),
+      token_embedding_(
+          w.get("embeddings.token_embedding.weight", {spec.vocab_size, spec.hidden_size}, Weights::Halves::kKept)),
       position_embedding_(
           w.get("embeddings.position_embedding.weight", {spec.max_position_embeddings, spec.hidden_size})),
       final_norm_weight_(w.get("final_layer_norm.weight", {spec.hidden_size})),
@@ -96,7 +97,7 @@ Tensor causal_mask(const Tensor& seen) {
 }  // namespace
 
 Tensor ClipTextEncoder::embedded(const Tensor& ids, const std::vector<TextExtras::Vectors>& vectors) const {
-  Tensor x = at::embedding(token_embedding_, ids);
+  Tensor x = at::embedding(token_embedding_, ids).to(position_embedding_.scalar_type());
   for (const TextExtras::Vectors& at : vectors) x[at.row].narrow(0, at.position, at.vectors.size(0)).copy_(at.vectors);
   return x + position_embedding_.narrow(0, 0, ids.size(1));
 }

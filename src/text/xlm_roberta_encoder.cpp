@@ -92,7 +92,7 @@ std::vector<Tensor> weight_and_bias(const Weights& w, const Shape& shape) {
 XlmRobertaEncoder::XlmRobertaEncoder(const Weights& w, const XlmRobertaSpec& spec) : spec_(spec) {
   const Weights embeddings = w / "roberta" / "embeddings";
   const int64_t width = spec.hidden_size;
-  word_embeddings_ = embeddings.get("word_embeddings.weight", {spec.vocab_size, width});
+  word_embeddings_ = embeddings.get("word_embeddings.weight", {spec.vocab_size, width}, Weights::Halves::kKept);
   position_embeddings_ = embeddings.get("position_embeddings.weight", {spec.max_position_embeddings, width});
   token_type_embeddings_ = embeddings.get("token_type_embeddings.weight", {spec.type_vocab_size, width});
   norm_ = weight_and_bias(embeddings / "LayerNorm", {width});
@@ -118,8 +118,8 @@ Tensor XlmRobertaEncoder::operator()(const Tensor& ids, const Tensor& seen) cons
   const Tensor is_text = ids.ne(spec_.pad_token_id);
   // Padding keeps position pad_token_id, text counts on from it (fairseq's make_positions).
   const Tensor positions = at::cumsum(is_text, 1) * is_text + spec_.pad_token_id;
-  Tensor x =
-      at::embedding(word_embeddings_, ids) + token_type_embeddings_[0] + at::embedding(position_embeddings_, positions);
+  Tensor x = at::embedding(word_embeddings_, ids).to(position_embeddings_.scalar_type());
+  x = x + token_type_embeddings_[0] + at::embedding(position_embeddings_, positions);
   x = normed(x, norm_);
   std::optional<Tensor> mask;
   if (spec_.use_attention_mask) mask = is_text.unsqueeze(1).unsqueeze(1);

@@ -49,10 +49,18 @@ Weights Weights::below(std::string prefix) const {
   return view;
 }
 
+bool Weights::packable() const { return kernels() == Kernels::kFast && device_.is_cpu(); }
+
 Weights Weights::packed(Coarsest coarsest) const {
   Weights view = *this;
   view.coarsest_ = coarsest;
-  view.packed_ = kernels() == Kernels::kFast && device_.is_cpu();
+  view.packing_ = packable() ? Packing::kAll : Packing::kNone;
+  return view;
+}
+
+Weights Weights::packed_where_quick() const {
+  Weights view = *this;
+  view.packing_ = packable() ? Packing::kQuick : Packing::kNone;
   return view;
 }
 
@@ -111,8 +119,8 @@ std::optional<std::string> Weights::misfit(const TensorInfo& stored, const Shape
          ", expected F32, F16, BF16 or F64";
 }
 
-Tensor Weights::get(std::string_view name, const Shape& shape) const {
-  return bound(path(name), shape, /*changed=*/true, Halves::kConverted);
+Tensor Weights::get(std::string_view name, const Shape& shape, Halves halves) const {
+  return bound(path(name), shape, /*changed=*/true, halves);
 }
 
 Tensor Weights::get(std::string_view name, const Shape& shape, std::vector<LowRank>& beside, Halves halves) const {
@@ -168,7 +176,7 @@ void Weights::add_not_finite(const std::string& key, const std::string& what) co
 }
 
 Tensor Weights::convert(const std::string& key, const Tensor& stored, Halves halves) const {
-  if (halves != Halves::kConverted && is_half(stored.scalar_type())) {
+  if (halves != Halves::kConverted && device_.is_cpu() && is_half(stored.scalar_type())) {
     if (halves == Halves::kKept && !all_finite(stored)) add_not_finite(key, kNotFinite);
     return stored;
   }

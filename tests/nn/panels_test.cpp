@@ -167,6 +167,9 @@ TEST(Panels, LinearsKeepHalves) {
     const Linear plain(w, 320, 640), packed(w.packed(), 320, 640);
     EXPECT_EQ(plain.weight.scalar_type(), dtypes.x);
     EXPECT_EQ(packed.weight.element_size(), 2);
+    const auto bytes = static_cast<int64_t>(packed.weight.nbytes());
+    EXPECT_EQ(bytes, packed_bytes({640, 320}, dtypes.x, Coarsest::kSmall, dtypes.weight));
+    EXPECT_EQ(2 * bytes, packed_bytes({640, 320}, at::kFloat));
     const Tensor x = at::randn({2, 9, 320}).to(dtypes.x);
     const double tolerance = dtypes.x == at::kFloat ? 2e-5 : 1e-2;
     EXPECT_LE(relative_difference(packed(x).to(at::kFloat), plain(x).to(at::kFloat)), tolerance);
@@ -183,6 +186,9 @@ TEST(Panels, ConvolutionsTakeHalves) {
                                          {.in = 64, .out = 272, .stride = 2},
                                          {.in = 272, .out = 320, .kernel = 1, .padding = 0}}) {
       const Conv2d plain(w, shape), packed(w.packed(), shape);
+      const Shape weight = {shape.out, shape.in, shape.kernel, shape.kernel};
+      const int64_t planned = packed_bytes(weight, dtypes.x, Coarsest::kSmall, dtypes.weight);
+      EXPECT_TRUE(shape.stride > 1 || static_cast<int64_t>(packed.weight.nbytes()) == planned) << shape.in;
       const Tensor x = at::randn({2, shape.in, 9, 13}).to(dtypes.x).contiguous(at::MemoryFormat::ChannelsLast);
       EXPECT_LE(relative_difference(packed(x).to(at::kFloat), plain(x).to(at::kFloat)),
                 dtypes.x == at::kFloat ? 2e-5 : 2e-2)

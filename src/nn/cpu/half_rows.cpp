@@ -90,6 +90,10 @@ void widen_pairs(const at::BFloat16* pairs, int64_t count, float* first, float* 
   widen_any(pairs, count, first, second);
 }
 
+EASEL_CLONES void widen_row(const at::BFloat16* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = widen(from[i]);
+}
+
 // Without AVX512 the tests alone come here.
 void widen_row(const at::Half* from, int64_t count, float* to) {
   if (has_avx512())

@@ -8,6 +8,10 @@ namespace easel::cpu {
 // count: a multiple of 16.
 void widen_row(const at::Half* from, int64_t count, float* to);
 
+// Of any count; float32 as it is.
+void widen_row(const at::BFloat16* from, int64_t count, float* to);
+inline void widen_row(const float* from, int64_t count, float* to) { std::copy_n(from, count, to); }
+
 // [count, 2] → the first of each pair and the second.
 void widen_pairs(const at::Half* pairs, int64_t count, float* first, float* second);
 void widen_pairs(const at::BFloat16* pairs, int64_t count, float* first, float* second);

@@ -38,12 +38,6 @@ float half_scale(const Tensor& weight) {
 
 constexpr int64_t kTurned = 16;  // channels whose filters are widened at once; a weight's are a multiple of it
 
-void widen_filters(const float* from, float* to) { std::copy_n(from, 9 * kTurned, to); }
-void widen_filters(const at::Half* from, float* to) { widen_row(from, 9 * kTurned, to); }
-void widen_filters(const at::BFloat16* from, float* to) {
-  for (int64_t i = 0; i < 9 * kTurned; ++i) to[i] = widen(from[i]);
-}
-
 template <class T, class Kept>
 void transform_weight(const Tensor& weight, WinogradWeight& w) {
   const int64_t out = weight.size(0), in = weight.size(1), blocks = (out + kColumns - 1) / kColumns;
@@ -55,7 +49,8 @@ void transform_weight(const Tensor& weight, WinogradWeight& w) {
       const int64_t first = block * kColumns, columns = std::min(kColumns, out - first);
       for (int64_t c = 0; c < in; ++c) {
         const int64_t k = c % kTurned * 9;
-        for (int64_t n = 0; k == 0 && n < columns; ++n) widen_filters(filters + ((first + n) * in + c) * 9, wide[n]);
+        for (int64_t n = 0; k == 0 && n < columns; ++n)
+          widen_row(filters + ((first + n) * in + c) * 9, 9 * kTurned, wide[n]);
         for (int64_t n = 0; n < columns; ++n) {
           for (int64_t i = 0; i < 9; ++i) one[i][n] = wide[n][k + i];
         }

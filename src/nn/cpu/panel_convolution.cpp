@@ -1,0 +1,70 @@
+// A convolution as the linear of its patches: a pixel of the result is a row, whose values are the pixels that the
+// kernel sees.
+#include "nn/cpu/panel_products.h"
+
+namespace easel::cpu {
+
+using namespace panels;
+
+bool can_panel_convolution(at::IntArrayRef weight, at::ScalarType dtype) {
+  return (dtype == at::kFloat || pair_unit() == PairUnit::kWidened) && 2 * weight[2] * weight[3] <= kDepth &&
+         can_panels(weight[1] * weight[2] * weight[3], weight[0], dtype);
+}
+
+namespace {
+
+// One patch after the other, where it leaves the picture zeros: [channels / some, places, some], as a panel is widened.
+template <class X>
+class Gather {
+ public:
+  Gather(const Operands<X>& o, const Patches& patches)
+      : x_(o.x),
+        patches_(patches),
+        some_(o.depth() / o.places),
+        height_(patches.of(x_.size(2))),
+        width_(patches.of(x_.size(3))) {}
+
+  void operator()(int64_t pixel, float* to) const {
+    const int64_t channels = x_.size(1);
+    const int64_t top = pixel / width_ % height_ * patches_.stride - patches_.padding,
+                  left = pixel % width_ * patches_.stride - patches_.padding;
+    for (int64_t first = 0; first < channels; first += some_) {
+      const int64_t count = std::min(some_, channels - first);
+      for (int64_t i = top; i < top + patches_.kernel; ++i) {
+        for (int64_t j = left; j < left + patches_.kernel; ++j, to += count)
+          put(pixel / (height_ * width_), i, j, first, count, to);
+      }
+    }
+  }
+
+ private:
+  void put(int64_t picture, int64_t i, int64_t j, int64_t channel, int64_t count, float* to) const {
+    const int64_t height = x_.size(2), width = x_.size(3);
+    if (i < 0 || i >= height || j < 0 || j >= width)
+      std::fill_n(to, count, 0.0f);
+    else
+      widen_row(x_.const_data_ptr<X>() + ((picture * height + i) * width + j) * x_.size(1) + channel, count, to);
+  }
+
+  const Tensor& x_;
+  const Patches& patches_;
+  const int64_t some_, height_, width_;
+};
+
+}  // namespace
+
+Tensor panel_convolution(const Tensor& x, const Tensor& packed, const Tensor& bias, const Patches& patches,
+                         const Tensor& residual) {
+  constexpr auto kLast = at::MemoryFormat::ChannelsLast;
+  const int64_t height = patches.of(x.size(2)), width = patches.of(x.size(3));
+  Tensor y = at::empty({x.size(0), packed.size(0), height, width}, x.options().memory_format(kLast));
+  with_type(x.scalar_type(), [&]<class X>(X) {
+    Operands<X> o(x.contiguous(kLast), packed, bias, x.size(0) * height * width);
+    o.places = patches.kernel * patches.kernel;
+    o.gather = Gather<X>(o, patches);
+    multiply_all(o, residual.defined() ? residual.contiguous(kLast) : Tensor(), y);
+  });
+  return y;
+}
+
+}  // namespace easel::cpu
