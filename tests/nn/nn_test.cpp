@@ -300,7 +300,8 @@ TEST(Winograd, KeepsTheRangeOfBFloat16) {
   const Tensor x = at::randn({1, 64, 9, 6}).to(at::kBFloat16).contiguous(at::MemoryFormat::ChannelsLast);
   const Tensor filters = at::randn({80, 64, 3, 3}), shift = at::zeros({1, 80});
   const auto of = [&](const Tensor& weight) {
-    return cpu::winograd_convolution(x, cpu::winograd_weight(weight, weight.scalar_type()), {shift, {}}, 9, 6).to(at::kDouble);
+    return cpu::winograd_convolution(x, cpu::winograd_weight(weight, weight.scalar_type()), {shift, {}}, 9, 6)
+        .to(at::kDouble);
   };
   for (const double size : {1e-30, 1e-6, 1.0, 1e6, 1e30}) {
     const Tensor weight = (filters * size).to(at::kBFloat16);
