@@ -146,12 +146,12 @@ void Conv2d::pack(Form as, const Weights& w) {
 
 int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarsest, at::ScalarType stored) {
   if (cpu::can_winograd(weight, dtype, coarsest)) return cpu::winograd_bytes(weight, dtype);
-  const bool is_pixel = weight.size() == 2 || (weight.size() == 4 && weight[2] * weight[3] == 1);
-  const bool is_kept =
-      c10::elementSize(stored) == 2 && (is_pixel             ? cpu::can_panels(weight[1], weight[0], dtype)
-                                        : weight.size() == 4 ? cpu::can_panel_convolution(weight, dtype)
-                                                             : false);
-  return c10::multiply_integers(weight) * static_cast<int64_t>(c10::elementSize(is_kept ? stored : dtype));
+  const auto is_kept = [&] {
+    if (c10::elementSize(stored) != 2 || weight.size() < 2) return false;
+    const bool is_linear = weight.size() == 2 || weight[2] * weight[3] == 1;
+    return is_linear ? cpu::can_panels(weight[1], weight[0], dtype) : cpu::can_panel_convolution(weight, dtype);
+  };
+  return c10::multiply_integers(weight) * static_cast<int64_t>(c10::elementSize(is_kept() ? stored : dtype));
 }
 
 namespace {

@@ -26,11 +26,9 @@ bool can_pack(const Tensor& weight) {
   return weight.scalar_type() == at::kFloat || (weight.scalar_type() == at::kBFloat16 && bf16);
 }
 
-// oneDNN takes a millisecond to plan a product, which a small one never earns: it is as fast in ATen's, if the weight
-// lies so that columns of the result are neighbours.
+// Then it should lie so that columns of the result are neighbours.
 bool is_small(const Tensor& weight) {
-  constexpr int64_t kMost = 256;
-  return weight.scalar_type() == at::kFloat && std::min(weight.size(0), weight.size(1)) <= kMost;
+  return weight.scalar_type() == at::kFloat && std::min(weight.size(0), weight.size(1)) <= kMostOfSmall;
 }
 
 Bias bias_of(const Tensor& bias) { return bias.defined() ? Bias(bias) : std::nullopt; }

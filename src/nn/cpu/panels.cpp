@@ -32,16 +32,13 @@ class GegluWorker {
   alignas(64) float value_[kMostRows * kColumns], gate_[kMostRows * kColumns];
 };
 
-// Those of float32 that oneDNN would take a millisecond to plan, and ATen is as fast with (is_small() in packed.cpp).
-constexpr int64_t kFewestOfFloat = 257;
-constexpr int64_t kFewest = 16;
-
 }  // namespace
 
 bool can_panels(int64_t in, int64_t out, at::ScalarType dtype) {
   if (in % 2 != 0) return false;
+  constexpr int64_t kFewest = 16;
   const int64_t fewer = std::min(in, out);
-  if (dtype == at::kFloat) return has_avx512() && fewer >= kFewestOfFloat;
+  if (dtype == at::kFloat) return has_avx512() && fewer > kMostOfSmall;
   const PairUnit unit = pair_unit();
   return dtype == at::kBFloat16 && (unit == PairUnit::kAvx512 || unit == PairUnit::kWidened) && fewer >= kFewest;
 }

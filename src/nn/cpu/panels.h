@@ -1,6 +1,6 @@
-// Linears and convolutions whose weights are kept in sixteen bits, in panels of 64 columns. Where the processor does
-// not multiply these (float16 nowhere, bfloat16 without AVX512-BF16; float32 beside either), a panel's values are
-// widened on their way into the caches and float32's products do the rest.
+// Linears and convolutions whose weights are kept in sixteen bits, in panels of 64 columns. Where they are not
+// multiplied as they are (float16 never, bfloat16 beside bfloat16 by AVX512-BF16), a panel's values are widened on
+// their way into the caches and float32's products do the rest.
 #pragma once
 
 #include "easel/tensor.h"
@@ -9,8 +9,12 @@ namespace easel::cpu {
 
 constexpr int64_t kPanelColumns = 64;  // so that a panel stays in the second-level cache
 
+// The smaller side of a float32 weight up to which a product by oneDNN takes longer to plan (a millisecond) than it
+// gains and ATen's is as fast.
+constexpr int64_t kMostOfSmall = 256;
+
 // Whether there are products with such weights for x of dtype float32 or bfloat16, and the sizes fit. Not for bfloat16
-// with AMX, where oneDNN's are faster, and not for small weights beside float32 (is_small() in packed.cpp).
+// with AMX, where oneDNN's are faster, and not for small weights beside float32.
 bool can_panels(int64_t in, int64_t out, at::ScalarType dtype);
 
 struct PackedPanels {
