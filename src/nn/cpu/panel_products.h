@@ -33,8 +33,16 @@ void fetch(const T* row, int64_t columns) {
 template <class W>
 void widen_panel(const W* from, int64_t pairs, int64_t columns, int64_t places, float* to) {
   const int64_t channels = 2 * pairs / places;
-  const auto row = [&](int64_t n) { return to + (n % places * channels + n / places) * columns; };
-  for (int64_t p = 0; p < pairs; ++p) widen_pairs(from + 2 * p * columns, columns, row(2 * p), row(2 * p + 1));
+  int64_t place = 0, channel = 0;  // counted: divisions would take longer than the widening
+  const auto next_row = [&] {
+    float* row = to + (place * channels + channel) * columns;
+    if (++place == places) place = 0, ++channel;
+    return row;
+  };
+  for (int64_t p = 0; p < pairs; ++p) {
+    float *first = next_row(), *second = next_row();
+    widen_pairs(from + 2 * p * columns, columns, first, second);
+  }
 }
 
 inline bool multiplies_pairs(at::ScalarType x, at::ScalarType weight) {
