@@ -2,6 +2,8 @@
 
 #include "easel/nn.h"
 #include "easel/runtime.h"
+#include "nn/cpu/amx_convolution.h"
+#include "nn/cpu/amx_weight.h"
 #include "nn/cpu/attention.h"
 #include "nn/cpu/geglu.h"
 #include "nn/cpu/group_norm.h"
@@ -104,12 +106,14 @@ Form packed_form(const Shape& weight, const Conv2d::Shape2d& s, at::ScalarType d
   const bool is_same_size = s.stride == 1 && 2 * s.padding == s.kernel - 1;
   // oneDNN packs a 1x1 convolution for a picture of unknown size otherwise than it wants it for most.
   if (is_same_size && s.kernel == 1) return Form::kLinear;
+  if (is_same_size && s.kernel == 3 && dtype == at::kBFloat16 && cpu::amx::can_pack(s.in, s.out)) return Form::kTiles;
   return is_same_size && cpu::can_winograd(weight, dtype, coarsest) ? Form::kWinograd : Form::kPacked;
 }
 
 Halves halves_of(Form form, const Shape& weight, const Weights& w) {
   if (!w.is_packed()) return Halves::kConverted;
   if (form == Form::kWinograd) return Halves::kKept;
+  if (form == Form::kTiles) return Halves::kUnchecked;
   const bool has_panels = form == Form::kLinear ? cpu::can_panels(weight[1], weight[0], w.dtype())
                                                 : cpu::can_panel_convolution(weight, w.dtype());
   return has_panels ? Halves::kUnchecked : Halves::kConverted;
@@ -135,6 +139,8 @@ void Conv2d::pack(Form as, const Weights& w) {
     cpu::WinogradWeight transformed = cpu::winograd_weight(weight, w.dtype());
     packed = std::move(transformed.planes);
     scale = transformed.scale;
+  } else if (as == Form::kTiles && weight.is_cpu()) {
+    packed = in_panels(weight, w);
   } else if (as == Form::kLinear) {
     packed = packed_linear(weight.flatten(1), w);
   } else if (as == Form::kPacked) {
@@ -168,11 +174,13 @@ Tensor joined(const Tensor& bias, const Tensor& shift) {
   return shift.defined() ? (sum + shift.to(at::kFloat)).contiguous() : sum;
 }
 
-Tensor winograd(const Conv2d& conv, const Tensor& x, const Added& added, int64_t height, int64_t width,
-                const std::optional<cpu::ChannelAffine>& norm = {}) {
-  return cpu::winograd_convolution(x, {conv.weight, conv.scale},
-                                   {joined(conv.bias, added.shift), added.residual, added.may_overwrite}, height, width,
-                                   norm);
+bool is_own(const Conv2d& conv) { return conv.form == Form::kWinograd || conv.form == Form::kTiles; }
+
+// By one of the kernels that see a picture in more than one way.
+Tensor own(const Conv2d& conv, const cpu::Seen& seen, const Added& added) {
+  const cpu::AddedToPixels pixels{joined(conv.bias, added.shift), added.residual, added.may_overwrite};
+  if (conv.form == Form::kTiles) return cpu::amx::convolution(seen, conv.weight, pixels);
+  return cpu::winograd_convolution(seen, {conv.weight, conv.scale}, pixels);
 }
 
 Tensor packed(const Conv2d& conv, const Tensor& x, const Added& added) {
@@ -200,7 +208,8 @@ Tensor Conv2d::operator()(const Tensor& x, const Added& added) const {
     case Form::kLinear:
       return add_low_ranks(by_pixel(*this, x, added), x);
     case Form::kWinograd:
-      return add_low_ranks(winograd(*this, x, added, x.size(2), x.size(3)), x);
+    case Form::kTiles:
+      return add_low_ranks(own(*this, {x, x.size(2), x.size(3)}, added), x);
     case Form::kPacked:
       return add_low_ranks(packed(*this, x, added), x);
     case Form::kPlain:
@@ -210,14 +219,14 @@ Tensor Conv2d::operator()(const Tensor& x, const Added& added) const {
 }
 
 Tensor Conv2d::of_norm_silu(const GroupNorm& norm, const Tensor& x, const Added& added) const {
-  const bool at_once = form == Form::kWinograd && changes.empty() && cpu::can_group_norm(x);
+  const bool at_once = is_own(*this) && changes.empty() && cpu::can_group_norm(x);
   if (!at_once) return (*this)(norm.silu(x), added);
   const cpu::ChannelAffine affine = cpu::group_norm_affine(x, norm.groups, norm.weight, norm.bias, norm.eps);
-  return winograd(*this, x, added, x.size(2), x.size(3), affine);
+  return own(*this, {x, x.size(2), x.size(3), affine}, added);
 }
 
 Tensor Conv2d::upsampled(const Tensor& x, int64_t height, int64_t width) const {
-  if (form == Form::kWinograd && changes.empty()) return winograd(*this, x, {}, height, width);
+  if (is_own(*this) && changes.empty()) return own(*this, {x, height, width}, {});
   return (*this)(at::upsample_nearest2d(x, {height, width}));
 }
 

@@ -208,7 +208,7 @@ TEST(Winograd, IsTheConvolution) {
           const Tensor shift = added.shift.defined() ? added.shift.to(at::kFloat) : at::zeros({1, out});
           Tensor want = convolved + shift.to(at::kDouble).unsqueeze(-1).unsqueeze(-1);
           if (added.residual.defined()) want = want + added.residual.to(at::kDouble);
-          const Tensor got = cpu::winograd_convolution(x, transformed, {shift, added.residual}, to_height, to_width);
+          const Tensor got = cpu::winograd_convolution({x, to_height, to_width}, transformed, {shift, added.residual});
           EXPECT_TRUE(got.is_contiguous(at::MemoryFormat::ChannelsLast));
           EXPECT_LE(relative_difference(got.to(at::kDouble), want), dtype.tolerance) << in << " " << height;
         }
@@ -217,7 +217,7 @@ TEST(Winograd, IsTheConvolution) {
   }
 }
 
-// The same bits: a pixel is normalised once by each thread that needs it. Of sizes that take one step and several, on
+// The same bits where float32 multiplies: a pixel is normalised once by each thread that needs it. Of sizes that take one step and several, on
 // all threads together and on each by itself.
 TEST(Winograd, OfTheNormWithSilu) {
   at::manual_seed(2);
@@ -236,8 +236,14 @@ TEST(Winograd, OfTheNormWithSilu) {
       const Tensor x = (at::randn({batch, in, height, width}) + 1).to(dtype).contiguous(at::MemoryFormat::ChannelsLast);
       EXPECT_LE(relative_difference(fast(x).to(at::kFloat), plain(x).to(at::kFloat)),
                 dtype == at::kFloat ? 1e-5 : 1e-2);
-      for (const Added& added : additions(at::zeros({batch, out, height, width}, dtype)))
-        EXPECT_TRUE(at::equal(fast.of_norm_silu(norm, x, added), fast(norm.silu(x), added))) << height << " " << dtype;
+      for (const Added& added : additions(at::zeros({batch, out, height, width}, dtype))) {
+        const Tensor at_once = fast.of_norm_silu(norm, x, added), after = fast(norm.silu(x), added);
+        // Matrix tiles get a SiLU of their own, which is rounded as well to bfloat16.
+        if (fast.form == Conv2d::Form::kTiles)
+          EXPECT_LE(relative_difference(at_once.to(at::kFloat), after.to(at::kFloat)), 5e-3);
+        else
+          EXPECT_TRUE(at::equal(at_once, after)) << height << " " << dtype;
+      }
     }
   }
 }
@@ -300,7 +306,7 @@ TEST(Winograd, KeepsTheRangeOfBFloat16) {
   const Tensor x = at::randn({1, 64, 9, 6}).to(at::kBFloat16).contiguous(at::MemoryFormat::ChannelsLast);
   const Tensor filters = at::randn({80, 64, 3, 3}), shift = at::zeros({1, 80});
   const auto of = [&](const Tensor& weight) {
-    return cpu::winograd_convolution(x, cpu::winograd_weight(weight, weight.scalar_type()), {shift, {}}, 9, 6)
+    return cpu::winograd_convolution({x, 9, 6}, cpu::winograd_weight(weight, weight.scalar_type()), {shift, {}})
         .to(at::kDouble);
   };
   for (const double size : {1e-30, 1e-6, 1.0, 1e6, 1e30}) {
@@ -470,7 +476,7 @@ TEST(Products, OfAllSizes) {
       cpu::multiply({rows, columns, depth, depth, columns, columns}, a.const_data_ptr<float>(),
                     b.const_data_ptr<float>(), c.mutable_data_ptr<float>(), adds);
       check(a, b, c, adds);
-      if (cpu::pair_unit() == cpu::PairUnit::kNone || cpu::pair_unit() == cpu::PairUnit::kWidened) continue;
+      if (cpu::pair_unit() != cpu::PairUnit::kAvx512) continue;
       const Tensor a2 = a.to(at::kBFloat16), b2 = b.to(at::kBFloat16);
       const Tensor pairs = b2.view({depth / 2, 2, columns}).transpose(1, 2).contiguous();
       c = first.clone();

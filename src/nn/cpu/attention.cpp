@@ -1,6 +1,7 @@
 #include "nn/cpu/attention.h"
 
 #include "easel/vector_loops.h"
+#include "nn/cpu/amx_attention.h"
 #include "nn/cpu/attention_blocks.h"
 #include "nn/cpu/exponentials.h"
 #include "nn/cpu/instruction_sets.h"
@@ -141,7 +142,7 @@ bool can_attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads
   if (!can_multiply(q.scalar_type()) || q.size(2) % (2 * heads) != 0) return false;
   // Below, ATen's is as fast.
   const bool is_amx = q.scalar_type() == at::kBFloat16 && pair_unit() == PairUnit::kAmx;
-  const int64_t queries = is_amx ? 2048 : 128, keys = is_amx ? 2048 : 16, widest = is_amx ? 256 : 512;
+  const int64_t queries = is_amx ? 64 : 128, keys = 16, widest = 512;
   return q.size(1) >= queries && k.size(1) >= keys && q.size(2) / heads <= widest;
 }
 
@@ -154,6 +155,8 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t head
   Tensor out = at::empty(q.sizes(), q.options());
   if (q.scalar_type() == at::kFloat || pair_unit() == PairUnit::kWidened)
     attend_f32(q, k, v, s, out);
+  else if (pair_unit() == PairUnit::kAmx)
+    amx::attend(q, k, v, s, out);
   else
     attend_in_blocks<BF16, Paired, QueryRows>(q, k, v, s, out);
   return out;

@@ -4,11 +4,7 @@
 #include <numeric>
 
 #include "easel/vector_loops.h"
-#include "nn/cpu/instruction_sets.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "nn/cpu/exp2_lanes.h"
 
 namespace easel::cpu {
 namespace {
@@ -18,7 +14,7 @@ using BF16 = at::BFloat16;
 // ---- any processor ------------------------------------------------------------------------------------------------
 
 // 2^x by the best cubic. −126 and below give a number that is as good as 0.
-EASEL_INLINE float exp2_by_cubic(float x) {
+EASEL_INLINE float plain_exp2_by_cubic(float x) {
   const float shifted = std::max(x, -126.0f) + 12582912.0f;  // 1.5·2^23: the sum's low bits are the nearest integer
   const float f = std::max(x, -126.0f) - (shifted - 12582912.0f);
   const float p = ((0.0551716703f * f + 0.242611125f) * f + 0.693260985f) * f + 0.999928073f;
@@ -31,7 +27,7 @@ EASEL_CLONES float plain(const float* scores, BF16* out, int64_t count, float sc
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < count; ++i) {
-    const float e = exp2_by_cubic(scores[i] * scale - shift);
+    const float e = plain_exp2_by_cubic(scores[i] * scale - shift);
     sum += e;
     bits[i] = static_cast<uint16_t>((std::bit_cast<uint32_t>(e) + 0x8000u) >> 16);  // e is positive and finite
   }
@@ -50,7 +46,7 @@ EASEL_CLONES float largest_plain(const float* values, int64_t count) {
   return *std::max_element(lanes, lanes + kLanes);
 }
 
-// ---- AVX512, where a number's fraction and a power of two are one instruction each ---------------------------------
+// ---- AVX512-BF16 --------------------------------------------------------------------------------------------------
 
 #if defined(__x86_64__)
 constexpr __mmask16 kAll = 0xFFFF;  // without a mask GCC 12 warns of values that are never read (GCC bug 105593)
@@ -59,17 +55,6 @@ EASEL_AVX512_BF16 inline std::array<float, 16> lanes_of(__m512 x) {
   std::array<float, 16> lanes;
   _mm512_storeu_ps(lanes.data(), x);
   return lanes;
-}
-
-// The same cubic over [0, 1), because the instruction that scales takes the exponent's floor.
-constexpr float kCubic[] = {0.999925196f, 0.695833564f, 0.226067156f, 0.0780245215f};
-
-EASEL_AVX512_BF16 inline __m512 exp2_by_cubic(__m512 x) {
-  const __m512 f = _mm512_maskz_reduce_ps(kAll, x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-  __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(kCubic[3]), f, _mm512_set1_ps(kCubic[2]));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kCubic[1]));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kCubic[0]));
-  return _mm512_maskz_scalef_ps(kAll, p, x);
 }
 
 EASEL_AVX512_BF16 float wide(const float* scores, BF16* out, int64_t count, float scale, float shift) {

@@ -112,4 +112,16 @@ void stream_row(const float* from, int64_t count, float scale, at::Half* to) {
   for (int64_t i = 0; i < count; ++i) to[i] = from[i] * scale;
 }
 
+// An exponent of ones carries into the sign when its lowest bit is added.
+EASEL_CLONES bool are_finite(const uint16_t* values, int64_t count, uint16_t exponent) {
+  const auto lowest = static_cast<uint16_t>(0x8000 - exponent);
+  uint16_t carried = 0;
+  for (int64_t i = 0; i < count; ++i) carried |= static_cast<uint16_t>((values[i] & exponent) + lowest);
+  return (carried & 0x8000u) == 0;
+}
+
+EASEL_CLONES void narrow_values(const uint16_t* halves, int64_t count, uint16_t* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = narrow<at::BFloat16>(widen(at::Half(halves[i], at::Half::from_bits()))).x;
+}
+
 }  // namespace easel::cpu

@@ -16,6 +16,13 @@ inline void widen_row(const float* from, int64_t count, float* to) { std::copy_n
 void widen_pairs(const at::Half* pairs, int64_t count, float* first, float* second);
 void widen_pairs(const at::BFloat16* pairs, int64_t count, float* first, float* second);
 
+// Whether all values of sixteen bits are finite, exponent being that of infinity.
+bool are_finite(const uint16_t* values, int64_t count, uint16_t exponent);
+constexpr uint16_t kHalfExponent = 0x7C00, kBFloat16Exponent = 0x7F80;
+
+// float16 → bfloat16.
+void narrow_values(const uint16_t* halves, int64_t count, uint16_t* to);
+
 // Past the processor's caches into memory, which is not read before, to addresses that are multiples of 16 values. Each
 // thread ends with finish_streams() (instruction_sets.h).
 void stream_row(const float* from, int64_t count, float* to);

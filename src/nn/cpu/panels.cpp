@@ -1,5 +1,7 @@
 #include "nn/cpu/panels.h"
 
+#include "nn/cpu/amx_linear.h"
+#include "nn/cpu/amx_weight.h"
 #include "nn/cpu/instruction_sets.h"
 #include "nn/cpu/panel_products.h"
 
@@ -40,6 +42,7 @@ bool can_panels(int64_t in, int64_t out, at::ScalarType dtype) {
   const int64_t fewer = std::min(in, out);
   if (dtype == at::kFloat) return has_avx512() && fewer > kMostOfSmall;
   const PairUnit unit = pair_unit();
+  if (dtype == at::kBFloat16 && unit == PairUnit::kAmx) return amx::can_pack(in, out);
   return dtype == at::kBFloat16 && (unit == PairUnit::kAvx512 || unit == PairUnit::kWidened) && fewer >= kFewest;
 }
 
@@ -51,6 +54,8 @@ Operands<X> rows_of(const Tensor& x, const Tensor& packed, const Tensor& bias) {
   return Operands<X>(x.contiguous(), packed, bias, x.numel() / x.size(-1));
 }
 
+bool is_by_tiles(const Tensor& x) { return x.scalar_type() == at::kBFloat16 && pair_unit() == PairUnit::kAmx; }
+
 Tensor wide_as(const Tensor& x, int64_t width) {
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = width;
@@ -60,6 +65,7 @@ Tensor wide_as(const Tensor& x, int64_t width) {
 }  // namespace
 
 Tensor panel_linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const Tensor& residual) {
+  if (is_by_tiles(x)) return amx::linear(x, packed, bias, residual);
   Tensor y = wide_as(x, packed.size(0));
   with_type(x.scalar_type(), [&]<class X>(X) {
     multiply_all(rows_of<X>(x, packed, bias), residual.defined() ? residual.contiguous() : Tensor(), y);
@@ -70,6 +76,7 @@ Tensor panel_linear(const Tensor& x, const Tensor& packed, const Tensor& bias, c
 bool can_panel_geglu(const Tensor& packed) { return packed.size(0) % (2 * kColumns) == 0; }
 
 Tensor panel_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) {
+  if (is_by_tiles(x)) return amx::geglu(x, packed, bias);
   const int64_t width = packed.size(0) / 2;
   Tensor y = wide_as(x, width);
   with_type(x.scalar_type(), [&]<class X>(X) {

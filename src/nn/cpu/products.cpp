@@ -2,6 +2,7 @@
 
 #include <ATen/native/CPUBlas.h>
 
+#include "nn/cpu/amx.h"
 #include "nn/cpu/instruction_sets.h"
 
 #if defined(__x86_64__)
@@ -146,7 +147,7 @@ void multiply_quads(const ProductSizes&, const uint8_t*, const int8_t*, int32_t*
 #endif
 
 PairUnit find_pair_unit() {
-  if (has_amx_bf16() && blas::could_pack(at::kBFloat16)) return PairUnit::kAmx;
+  if (amx::has_tiles() && blas::could_pack(at::kBFloat16)) return PairUnit::kAmx;
   if (has_avx512_bf16()) return PairUnit::kAvx512;
 #if defined(__x86_64__)
   return PairUnit::kWidened;
@@ -176,10 +177,7 @@ PairUnit pair_unit() {
 }
 
 void multiply(const ProductSizes& s, const BF16* a, const BF16* b, float* c, bool adds) {
-  if (pair_unit() == PairUnit::kAmx)
-    blas::brgemm(s.rows, s.columns, s.depth, s.a_stride, s.b_stride, s.c_stride, adds, a, b, c);
-  else
-    multiply_pairs(s, a, b, c, adds);
+  multiply_pairs(s, a, b, c, adds);
 }
 
 void multiply(const ProductSizes& s, const float* a, const float* b, float* c, bool adds) {
@@ -192,7 +190,7 @@ bool has_quads() { return has_avx512_vnni(); }
 void multiply(const ProductSizes& s, const uint8_t* a, const int8_t* b, int32_t* c) { multiply_quads(s, a, b, c); }
 
 void release_products() {
-  if (has_avx512()) blas::brgemm_release(pair_unit() == PairUnit::kAmx);
+  if (has_avx512()) blas::brgemm_release(/*is_vnni=*/false);
 }
 
 }  // namespace easel::cpu

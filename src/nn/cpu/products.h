@@ -5,7 +5,7 @@
 
 namespace easel::cpu {
 
-// What multiplies bfloat16: AMX through oneDNN's kernels; AVX512-BF16 by a kernel of our own (oneDNN offers none to
+// What multiplies bfloat16: AMX (amx.h); AVX512-BF16 by a kernel of our own (oneDNN offers none to
 // others there); on older x86-64 float32's products of widened values (oneDNN's take three times as long there, and
 // want AVX512).
 enum class PairUnit { kNone, kAmx, kAvx512, kWidened };
@@ -16,7 +16,7 @@ struct ProductSizes {
   int64_t a_stride, b_stride, c_stride;  // values from row to row; of paired B, values from pair to pair over 2
 };
 
-// C (+)= A·B with float32 sums. bfloat16: depth even, B in pairs of rows, [depth/2, columns, 2]; needs kAmx or kAvx512.
+// C (+)= A·B with float32 sums. bfloat16: depth even, B in pairs of rows, [depth/2, columns, 2]; needs AVX512-BF16.
 void multiply(const ProductSizes& s, const at::BFloat16* a, const at::BFloat16* b, float* c, bool adds);
 void multiply(const ProductSizes& s, const float* a, const float* b, float* c, bool adds);
 
@@ -25,7 +25,7 @@ void multiply(const ProductSizes& s, const float* a, const float* b, float* c, b
 bool has_quads();
 void multiply(const ProductSizes& s, const uint8_t* a, const int8_t* b, int32_t* c);
 
-// Every thread that multiplied calls it afterwards: AMX's tiles are a state of the thread.
+// Every thread that multiplied calls it afterwards: oneDNN's kernels may have a state of the thread.
 void release_products();
 
 }  // namespace easel::cpu

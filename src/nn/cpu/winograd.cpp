@@ -35,17 +35,6 @@ struct Sizes {
   int64_t columns_in(int64_t block) const { return std::min(kColumns, out - block * kColumns); }
 };
 
-// Where the results' rows and columns lie in the input: nearest neighbour, as ATen rounds.
-std::vector<int64_t> places(int64_t from, int64_t to) {
-  std::vector<int64_t> place(static_cast<std::size_t>(to));
-  const float scale = static_cast<float>(from) / static_cast<float>(to);
-  for (int64_t i = 0; i < to; ++i) {
-    const auto nearest = static_cast<int64_t>(std::floor(static_cast<float>(i) * scale));
-    place[static_cast<std::size_t>(i)] = from == to ? i : 2 * from == to ? i / 2 : std::min(nearest, from - 1);
-  }
-  return place;
-}
-
 // silu(scale·x + shift) of the rows that a part of the tiles needs, the pictures of a batch below one another.
 template <class T>
 class NormedRows {
@@ -89,7 +78,7 @@ class NormedRows {
 template <class T>
 struct Parts {
   const Sizes sizes;
-  const Tensor& x;
+  const Tensor x;
   const std::vector<int64_t> row_of, column_of;  // of the input, by rows and columns of the results
   const Kept<T>* weight;
   const float unscale;
@@ -100,18 +89,17 @@ struct Parts {
   T* y;
   const std::vector<T> zeros;  // a pixel outside of the picture
 
-  Parts(const Sizes& s, const Tensor& input, const WinogradWeight& w, const WinogradAdded& added,
-        const std::optional<ChannelAffine>& affine, Tensor& out)
+  Parts(const Sizes& s, const Seen& seen, const WinogradWeight& w, const AddedToPixels& added, Tensor& out)
       : sizes(s),
-        x(input),
-        row_of(places(input.size(2), s.height)),
-        column_of(places(input.size(3), s.width)),
+        x(seen.x.contiguous(at::MemoryFormat::ChannelsLast)),
+        row_of(nearest_places(x.size(2), s.height)),
+        column_of(nearest_places(x.size(3), s.width)),
         weight(w.planes.const_data_ptr<Kept<T>>()),
         unscale(1 / w.scale),
         shift(added.shift.const_data_ptr<float>()),
         shift_stride(added.shift.size(0) == 1 ? 0 : s.out),
         residual(added.residual.defined() ? added.residual.const_data_ptr<T>() : nullptr),
-        norm(affine ? &*affine : nullptr),
+        norm(seen.norm ? &*seen.norm : nullptr),
         y(out.mutable_data_ptr<T>()),
         zeros(static_cast<std::size_t>(s.in)) {}
 };
@@ -264,23 +252,17 @@ void convolve(const Parts<T>& parts) {
 
 }  // namespace
 
-Tensor winograd_convolution(const Tensor& x, const WinogradWeight& weight, const WinogradAdded& added, int64_t height,
-                            int64_t width, const std::optional<ChannelAffine>& norm) {
-  const Sizes s{x.size(0), x.size(1), added.shift.size(1), height, width};
-  const Tensor input = x.contiguous(at::MemoryFormat::ChannelsLast);
-  WinogradAdded more = added;
-  if (more.residual.defined()) more.residual = more.residual.contiguous(at::MemoryFormat::ChannelsLast);
+Tensor winograd_convolution(const Seen& seen, const WinogradWeight& weight, const AddedToPixels& added) {
+  const Tensor& x = seen.x;
+  const Sizes s{x.size(0), x.size(1), added.shift.size(1), seen.height, seen.width};
   TORCH_CHECK(weight.planes.numel() == kPlanes * s.in * s.out, "Winograd weight of ", weight.planes.numel(), " for ",
               x.sizes());
-  TORCH_CHECK(!norm || (x.size(2) == height && x.size(3) == width),
-              "norm of a picture that is brought to another size");
-  const bool in_place = more.residual.defined() && added.may_overwrite && more.residual.is_same(added.residual);
-  Tensor y = in_place ? more.residual
-                      : at::empty({s.batch, s.out, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
+  AddedToPixels more = added;
+  Tensor y = room_for_pixels(seen, more);
   if (x.scalar_type() == at::kFloat)
-    convolve(Parts<float>(s, input, weight, more, norm, y));
+    convolve(Parts<float>(s, seen, weight, more, y));
   else
-    convolve(Parts<at::BFloat16>(s, input, weight, more, norm, y));
+    convolve(Parts<at::BFloat16>(s, seen, weight, more, y));
   return y;
 }
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "easel/weights.h"
-#include "nn/cpu/group_norm.h"
+#include "nn/cpu/convolution.h"
 
 namespace easel::cpu {
 
@@ -24,19 +24,7 @@ struct WinogradWeight {
 // For x of dtype float32 or bfloat16. weight [out, in, 3, 3]: of dtype, or float16 or bfloat16.
 WinogradWeight winograd_weight(const Tensor& weight, at::ScalarType dtype);
 
-// What is added to each pixel.
-struct WinogradAdded {
-  Tensor shift;                // float32 [1 or B, out], the bias among it
-  Tensor residual;             // [B, out, H, W] channels-last, of x's dtype; or undefined
-  bool may_overwrite = false;  // the residual's memory, with the result
-};
-
-// With `norm`, [B, in], of silu(scale·x + shift), rounded to x's dtype: a few rows of it at a time stay in the
-// processor's caches, where group_norm()'s whole result goes through memory.
-//
-// x: [B, in, h, w] channels-last, float32 or bfloat16, seen as [B, in, H, W] by nearest neighbour; padding 1 → [B, out,
-// H, W] channels-last. All arithmetic is in float32.
-Tensor winograd_convolution(const Tensor& x, const WinogradWeight& weight, const WinogradAdded& added, int64_t height,
-                            int64_t width, const std::optional<ChannelAffine>& norm = {});
+// seen: float32 or bfloat16 → [B, out, height, width] channels-last. All arithmetic is in float32.
+Tensor winograd_convolution(const Seen& seen, const WinogradWeight& weight, const AddedToPixels& added);
 
 }  // namespace easel::cpu

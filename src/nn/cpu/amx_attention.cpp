@@ -1,0 +1,272 @@
+#include "nn/cpu/amx_attention.h"
+
+#include <ATen/Parallel.h>
+
+#include <array>
+
+#include "nn/cpu/amx_heads.h"
+#include "nn/cpu/exp2_lanes.h"
+
+namespace easel::cpu::amx {
+
+#if defined(__x86_64__)
+namespace {
+
+constexpr int64_t kBlockKeys = 128;  // whose scores are there at once, for kSide queries
+constexpr int64_t kGroups = 4;       // of kSide queries, that pass over a block of keys one after the other
+constexpr int64_t kColumnTiles = 3;  // of values, whose sums stay in tiles
+
+// kSide queries.
+struct Group {
+  std::vector<BF16> queries;              // [steps, 32, 32]
+  std::vector<float> sums;                // [columns, 32, 16]
+  std::array<float, kSide> shift, total;  // begin_queries()
+  bool bounded = true;
+};
+
+// The scores of a group's queries with a block of keys, and what becomes of them.
+struct Scores {
+  float* values = nullptr;          // [32, kBlockKeys]
+  BF16* weights = nullptr;          // [keys / 32, 32, 32]
+  std::array<float, kSide> factor;  // that sums from before are to be multiplied by
+  bool rescales = false;
+  int64_t block = 0, spans = 0;
+  Group* group = nullptr;
+};
+
+// A product is stored some time after it was multiplied, so that what comes between has not to wait for it.
+
+// keys · queries, a step of 32 keys at a time.
+class ScoreUnits {
+ public:
+  ScoreUnits(const HeadShape& s, const PackedHead& packed, Scores* scores) : s_(s), packed_(packed), scores_(scores) {}
+  int64_t count() const { return scores_ == nullptr ? 0 : scores_->spans * (s_.steps() + 1); }
+
+  void operator()(int64_t unit) const {
+    const int64_t span = unit / (s_.steps() + 1), step = unit % (s_.steps() + 1);
+    if (step == s_.steps()) return store_span(span);
+    const BF16* keys = packed_.keys(scores_->block * (kBlockKeys / kSide) + span) + step * 2 * kTile;
+    const BF16* queries = scores_->group->queries.data() + step * 2 * kTile;
+    if (step == 0) clear<0>(), clear<1>(), clear<2>(), clear<3>();
+    load<4>(queries, 64);
+    load<6>(keys, 64);
+    load<7>(keys + kTile, 64);
+    add_product<0, 4, 6>();
+    add_product<1, 4, 7>();
+    load<5>(queries + kTile, 64);
+    add_product<2, 5, 6>();
+    add_product<3, 5, 7>();
+  }
+
+ private:
+  void store_span(int64_t span) const {
+    float* to = scores_->values + span * kSide;
+    constexpr int64_t kStride = kBlockKeys * sizeof(float);
+    store<0>(to, kStride);
+    store<1>(to + kTileRows, kStride);
+    store<2>(to + kTileRows * kBlockKeys, kStride);
+    store<3>(to + kTileRows * kBlockKeys + kTileRows, kStride);
+  }
+
+  const HeadShape& s_;
+  const PackedHead& packed_;
+  Scores* scores_;
+};
+
+// sums += weights · values, 32 keys and up to kColumnTiles tiles of columns at a time.
+class SumUnits {
+ public:
+  SumUnits(const HeadShape& s, const PackedHead& packed, Scores* scores) : s_(s), packed_(packed), scores_(scores) {}
+  int64_t count() const {
+    return scores_ == nullptr ? 0 : (scores_->spans + 1) * ((s_.columns() + kColumnTiles - 1) / kColumnTiles);
+  }
+
+  void operator()(int64_t unit) const {
+    const int64_t span = unit % (scores_->spans + 1), column = unit / (scores_->spans + 1) * kColumnTiles;
+    if (unit == 0) rescale();
+    switch (std::min(kColumnTiles, s_.columns() - column)) {
+      case 1:
+        return add<1>(span, column);
+      case 2:
+        return add<2>(span, column);
+      default:
+        return add<3>(span, column);
+    }
+  }
+
+ private:
+  template <int kCount>
+  void add(int64_t span, int64_t column) const {
+    float* sums = scores_->group->sums.data() + column * kTile;
+    if (span == 0) begin<kCount>(sums);
+    if (span == scores_->spans) return end<kCount>(sums);
+    const BF16* weights = scores_->weights + span * 2 * kTile;
+    const BF16* values = packed_.values(scores_->block * (kBlockKeys / kSide) + span) + column * kTile;
+    load<6>(weights, 64);
+    load<7>(values, 64), add_product<0, 6, 7>();
+    if (kCount > 1) load<7>(values + kTile, 64), add_product<1, 6, 7>();
+    if (kCount > 2) load<7>(values + 2 * kTile, 64), add_product<2, 6, 7>();
+    load<6>(weights + kTile, 64);
+    load<7>(values, 64), add_product<3, 6, 7>();
+    if (kCount > 1) load<7>(values + kTile, 64), add_product<4, 6, 7>();
+    if (kCount > 2) load<7>(values + 2 * kTile, 64), add_product<5, 6, 7>();
+  }
+  template <int kCount>
+  static void begin(const float* sums) {
+    load<0>(sums, 64), load<3>(sums + kTile / 2, 64);
+    if (kCount > 1) load<1>(sums + kTile, 64), load<4>(sums + kTile * 3 / 2, 64);
+    if (kCount > 2) load<2>(sums + 2 * kTile, 64), load<5>(sums + kTile * 5 / 2, 64);
+  }
+  template <int kCount>
+  static void end(float* sums) {
+    store<0>(sums, 64), store<3>(sums + kTile / 2, 64);
+    if (kCount > 1) store<1>(sums + kTile, 64), store<4>(sums + kTile * 3 / 2, 64);
+    if (kCount > 2) store<2>(sums + 2 * kTile, 64), store<5>(sums + kTile * 5 / 2, 64);
+  }
+
+  EASEL_AVX512_BF16 void rescale() const {
+    if (!scores_->rescales) return;
+    float* row = scores_->group->sums.data();
+    for (int64_t column = 0; column < s_.columns(); ++column) {
+      for (std::size_t r = 0; r < kSide; ++r, row += kTileRows)
+        _mm512_storeu_ps(row, _mm512_mul_ps(_mm512_loadu_ps(row), _mm512_set1_ps(scores_->factor[r])));
+    }
+  }
+
+  const HeadShape& s_;
+  const PackedHead& packed_;
+  Scores* scores_;
+};
+
+EASEL_AVX512_BF16 EASEL_INLINE float largest_of(const float* scores, int64_t spans) {
+  __m512 low = _mm512_loadu_ps(scores), high = _mm512_loadu_ps(scores + kTileRows);
+  for (int64_t span = 1; span < spans; ++span) {
+    low = _mm512_max_ps(low, _mm512_loadu_ps(scores + span * kSide));
+    high = _mm512_max_ps(high, _mm512_loadu_ps(scores + span * kSide + kTileRows));
+  }
+  return _mm512_reduce_max_ps(_mm512_max_ps(low, high));
+}
+
+// A query's weights.
+EASEL_AVX512_BF16 void weigh(Scores& s, int64_t row, float scale) {
+  const auto r = static_cast<std::size_t>(row);
+  const float* scores = s.values + row * kBlockKeys;
+  float& shift = s.group->shift[r];
+  if (!s.group->bounded) {
+    const float largest = std::max(shift, largest_of(scores, s.spans) * scale);
+    s.factor[r] = largest > shift ? std::exp2(shift - largest) : 1;
+    s.rescales |= largest > shift;
+    shift = largest;
+  }
+  const __m512 factor = _mm512_set1_ps(scale), minus = _mm512_set1_ps(shift);
+  for (int64_t span = 0; span < s.spans; ++span, scores += kSide) {
+    const __m512 low = exp2_by_cubic(_mm512_fmsub_ps(_mm512_loadu_ps(scores), factor, minus));
+    const __m512 high = exp2_by_cubic(_mm512_fmsub_ps(_mm512_loadu_ps(scores + kTileRows), factor, minus));
+    _mm512_storeu_si512(s.weights + span * 2 * kTile + row * kSide, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+  }
+}
+
+// kGroups · kSide queries of one head over all of its keys. The exponentials of one block's scores are computed while
+// the tiles make the next one's scores and the sums of the one before: each takes about as long as the others together.
+class QueryTiles {
+ public:
+  explicit QueryTiles(const HeadShape& s)
+      : s_(s), groups_(kGroups), scores_(3) {  // the one before, this one and the next
+    for (Group& group : groups_) {
+      group.queries.resize(static_cast<std::size_t>(s.steps() * 2 * kTile));
+      group.sums.resize(static_cast<std::size_t>(s.columns() * kTile));
+    }
+  }
+
+  void attend(const Rows<BF16>& q, int64_t count, const PackedHead& packed, float longest, BF16* out, int64_t stride) {
+    const int64_t groups = (count + kSide - 1) / kSide, blocks = (s_.keys + kBlockKeys - 1) / kBlockKeys;
+    for (int64_t g = 0; g < groups; ++g)
+      begin(groups_[static_cast<std::size_t>(g)], q.from(g * kSide), std::min(kSide, count - g * kSide), longest);
+    const int64_t rounds = blocks * groups;
+    for (int64_t round = -1; round <= rounds; ++round) {
+      if (round + 1 < rounds) prepare(round + 1, (round + 1) / groups, (round + 1) % groups);
+      run(packed, round > 0 ? &at(round - 1) : nullptr, round >= 0 && round < rounds ? &at(round) : nullptr,
+          round + 1 < rounds ? &at(round + 1) : nullptr);
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      const Group& group = groups_[static_cast<std::size_t>(g)];
+      store_queries(group.sums.data(), group.total.data(), std::min(kSide, count - g * kSide), s_,
+                    out + g * kSide * stride, stride);
+    }
+  }
+
+ private:
+  Scores& at(int64_t round) { return scores_[static_cast<std::size_t>(round % 3)]; }
+
+  void begin(Group& group, const Rows<BF16>& q, int64_t count, float longest) {
+    std::fill(group.sums.begin(), group.sums.end(), 0.0f);
+    group.shift.fill(0);
+    pack_queries(q, count, s_, group.queries.data());
+    group.bounded = begin_queries(q, count, s_, longest, group.shift.data(), group.total.data());
+  }
+
+  void prepare(int64_t round, int64_t block, int64_t group) {
+    Scores& scores = at(round);
+    scores.values = values_[round % 2];
+    scores.weights = weights_[round % 2];
+    scores.group = &groups_[static_cast<std::size_t>(group)];
+    scores.block = block;
+    scores.spans = std::min(kBlockKeys / kSide, s_.spans() - block * (kBlockKeys / kSide));
+    scores.rescales = false;
+  }
+
+  void run(const PackedHead& packed, Scores* before, Scores* now, Scores* next) {
+    const ScoreUnits score(s_, packed, next);
+    const SumUnits sum(s_, packed, before);
+    const int64_t scores = score.count(), units = scores + sum.count();
+    int64_t unit = 0;
+    const auto work_until = [&](int64_t end) {
+      for (; unit < end; ++unit) unit < scores ? score(unit) : sum(unit - scores);
+    };
+    for (int64_t row = 0; row < kSide && now != nullptr; ++row) {
+      work_until(units * (row + 1) / kSide);
+      weigh(*now, row, s_.scale);
+    }
+    work_until(units);
+  }
+
+  const HeadShape& s_;
+  std::vector<Group> groups_;
+  std::vector<Scores> scores_;
+  alignas(64) float values_[2][kSide * kBlockKeys];
+  alignas(64) BF16 weights_[2][kSide * kBlockKeys];
+};
+
+}  // namespace
+
+void attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSizes& sizes, Tensor& out) {
+  constexpr int64_t kQueries = kGroups * kSide;
+  const HeadShape s(sizes);
+  const auto rows_of = [&](const Tensor& x, int64_t head) {
+    return Rows<BF16>{x.const_data_ptr<BF16>() + head / s.heads * x.stride(0) + head % s.heads * s.width, x.stride(1)};
+  };
+  const int64_t blocks = (s.tokens + kQueries - 1) / kQueries;
+  at::parallel_for(0, s.batch * s.heads * blocks, 1, [&](int64_t begin, int64_t end) {
+    const Tiles tiles;
+    PackedHead packed(
+        s, reinterpret_cast<BF16*>(room_for(static_cast<std::size_t>(2 * (s.key_values() + s.value_values())))));
+    QueryTiles block(s);
+    float longest = 0;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t head = task / blocks, first = task % blocks * kQueries;
+      if (task == begin || first == 0) {
+        packed.pack(rows_of(k, head), rows_of(v, head));
+        longest = longest_of(rows_of(k, head), s);
+      }
+      BF16* to = out.mutable_data_ptr<BF16>() + head / s.heads * out.stride(0) + first * out.stride(1) +
+                 head % s.heads * s.width;
+      block.attend(rows_of(q, head).from(first), std::min(kQueries, s.tokens - first), packed, longest, to,
+                   out.stride(1));
+    }
+  });
+}
+#else
+void attend(const Tensor&, const Tensor&, const Tensor&, const AttentionSizes&, Tensor&) {}
+#endif
+
+}  // namespace easel::cpu::amx
