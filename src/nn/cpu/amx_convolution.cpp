@@ -85,6 +85,7 @@ class Run {
   explicit Run(const Parts& parts) : p_(parts), s_(parts.sizes) {}
 
   void see(const Window& window) {
+    flush();
     w_ = window;
     inputs_ = w_.inputs();
     values_ = reinterpret_cast<BF16*>(room_for(static_cast<std::size_t>(2 * inputs_ * s_.in)));
@@ -99,11 +100,18 @@ class Run {
   void multiply(int64_t panel) {
     const Left left{values_, s_.in / kSide, inputs_ * kSide, kStep, taps_};
     const int64_t tiles = (w_.results() + kTileRows - 1) / kTileRows;
-    for (int64_t tile = 0; tile < tiles; tile += kGroupTiles) {
-      const int64_t count = std::min(kGroupTiles, tiles - tile);
-      multiply_group(left, tile * kTileRows, count, p_.weight + panel * kSide * s_.in * kTaps, sums_);
-      finish(panel, tile * kTileRows, std::min(count * kTileRows, w_.results() - tile * kTileRows));
+    for (int64_t tile = 0; tile < tiles; tile += kGroupTiles, turn_ = 1 - turn_) {
+      const int64_t count = std::min(kGroupTiles, tiles - tile), row = tile * kTileRows;
+      products_.multiply(left, row, count, p_.weight + panel * kSide * s_.in * kTaps, sums_[turn_], before_);
+      before_ = finish(works_[turn_], panel, row, std::min(count * kTileRows, w_.results() - row));
     }
+  }
+
+  // Before the window is changed, and at the end.
+  void flush() {
+    products_.flush();
+    before_();
+    before_ = {};
   }
 
  private:
@@ -138,30 +146,26 @@ class Run {
     return {p_.norm->scale.const_data_ptr<float>() + at, p_.norm->shift.const_data_ptr<float>() + at};
   }
 
-  // Runs of results that lie side by side in the picture.
-  struct Pixels {
-    int64_t first, count;  // among the window's results
-    int64_t pixel, picture;
-  };
   void list_pixels() {
-    pixels_.clear();
-    for (int64_t row = w_.top; row < w_.bottom; ++row) {
+    pixels_.assign(static_cast<std::size_t>(w_.results()), {});
+    auto to = pixels_.begin();
+    for (int64_t row = w_.top; row < w_.bottom; ++row, to += w_.pitch) {
       if (s_.is_between(row)) continue;
-      pixels_.push_back({(row - w_.top) * w_.pitch, w_.right - w_.left, s_.pixel_of(row, w_.left), s_.picture_of(row)});
+      for (int64_t column = w_.left; column < w_.right; ++column)
+        to[column - w_.left] = {s_.pixel_of(row, column), s_.picture_of(row)};
     }
   }
 
-  // Of results first … first + count − 1, whose sums are there.
-  void finish(int64_t panel, int64_t first, int64_t count) const {
-    const auto is_before = [](int64_t result, const Pixels& p) { return result < p.first + p.count; };
-    auto run = std::upper_bound(pixels_.begin(), pixels_.end(), first, is_before);
-    for (; run != pixels_.end() && run->first < first + count; ++run) {
-      const int64_t begin = std::max(first, run->first), end = std::min(first + count, run->first + run->count);
-      const int64_t at = (run->pixel + begin - run->first) * s_.out + panel * kSide;
-      finish_rows(sums_ + (begin - first) * kSide, end - begin,
-                  p_.shift + run->picture * p_.shift_stride + panel * kSide,
-                  p_.residual == nullptr ? nullptr : p_.residual + at, s_.out, p_.y + at);
-    }
+  RowsToDo finish(FinishedPixels& work, int64_t panel, int64_t first, int64_t count) const {
+    const int64_t column = panel * kSide;
+    work.sums = sums_[turn_];
+    work.places = pixels_.data() + first;
+    work.shift = p_.shift + column;
+    work.shift_stride = p_.shift_stride;
+    work.residual = p_.residual == nullptr ? nullptr : p_.residual + column;
+    work.y = p_.y + column;
+    work.stride = s_.out;
+    return {&work, 0, count};
   }
 
   const Parts& p_;
@@ -171,8 +175,12 @@ class Run {
   BF16* values_ = nullptr;  // [in / 32, inputs, 32]
   int64_t taps_[kTaps];
   std::vector<int64_t> places_;
-  std::vector<Pixels> pixels_;
-  alignas(64) float sums_[kGroupTiles * kTileRows * kSide];
+  std::vector<PixelPlace> pixels_;  // of the results
+  Products products_;
+  FinishedPixels works_[2];  // the one before and the one that is being multiplied
+  RowsToDo before_;
+  int64_t turn_ = 0;
+  alignas(64) float sums_[2][kGroupRows * kSide];
 };
 
 }  // namespace
@@ -194,6 +202,7 @@ Tensor convolution(const Seen& seen, const Tensor& packed, const AddedToPixels& 
       for (int64_t panel = panels * part / division.parts; panel < panels * (part + 1) / division.parts; ++panel)
         run.multiply(panel);
     }
+    run.flush();
   });
   return y;
 }

@@ -41,14 +41,28 @@ struct Division {
   }
 };
 
-// finish(panel, first row, rows, sums of the panel, sums of the one `apart` behind it) of panels 0 … count − 1. Where
-// apart is 0 there is but the one.
-template <class Finish>
+// Sums of the products that are not finished yet, beside those that are being made.
+template <int kPanels>
+struct Room {
+  alignas(64) float sums[2][kPanels][kGroupRows * kSide];
+};
+
+RowsToDo part_of(const RowsToDo& rows, int64_t part, int64_t parts) {
+  return {rows.work, rows.end * part / parts, rows.end * (part + 1) / parts};
+}
+
+// finish(work, panel, first row, sums of the panel, sums of the one `apart` behind it): what is to be done with them.
+// Of panels 0 … count − 1; with kPanels 1 there is but the one.
+template <int kPanels, class Work, class Finish>
 void multiply(const Operands& o, int64_t count, int64_t apart, const Finish& finish) {
   const Division division(o);
   at::parallel_for(0, division.chunks * division.parts, 1, [&](int64_t begin, int64_t end) {
     const Tiles tiles;
-    alignas(64) float sums[2][kGroupTiles * kTileRows * kSide];
+    Products products;
+    Room<kPanels> room;
+    Work works[2];
+    RowsToDo before;
+    int64_t turn = 0;
     auto* packed = reinterpret_cast<BF16*>(room_for(static_cast<std::size_t>(2 * division.rows * o.in)));
     const Left left{packed, o.in / kSide, kStep, kSide * o.in};
     for (int64_t task = begin; task < end; ++task) {
@@ -56,14 +70,18 @@ void multiply(const Operands& o, int64_t count, int64_t apart, const Finish& fin
       const int64_t rows = std::min(division.rows, o.rows - first);
       if (task == begin || part == 0) pack_rows(o.row(first), rows, o.in, packed);
       for (int64_t panel = count * part / division.parts; panel < count * (part + 1) / division.parts; ++panel) {
-        for (int64_t row = 0; row < rows; row += kGroupTiles * kTileRows) {
-          const int64_t few = std::min(kGroupTiles * kTileRows, rows - row), whole = (few + kTileRows - 1) / kTileRows;
-          multiply_group(left, row, whole, o.panel(panel), sums[0]);
-          if (apart > 0) multiply_group(left, row, whole, o.panel(panel + apart), sums[1]);
-          finish(panel, first + row, few, sums[0], sums[1]);
+        for (int64_t row = 0; row < rows; row += kGroupRows, turn = 1 - turn) {
+          const int64_t few = std::min(kGroupRows, rows - row), whole = (few + kTileRows - 1) / kTileRows;
+          auto& sums = room.sums[turn];
+          for (int64_t i = 0; i < kPanels; ++i)
+            products.multiply(left, row, whole, o.panel(panel + i * apart), sums[i], part_of(before, i, kPanels));
+          finish(works[turn], panel, first + row, sums[0], sums[kPanels - 1]);
+          before = {&works[turn], 0, few};
         }
       }
     }
+    products.flush();
+    before();
   });
 }
 
@@ -81,10 +99,15 @@ Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const T
   const Tensor added = residual.defined() ? residual.contiguous() : Tensor();
   const BF16* add = added.defined() ? added.const_data_ptr<BF16>() : nullptr;
   auto* to = y.mutable_data_ptr<BF16>();
-  multiply(o, o.out / kSide, 0, [&](int64_t panel, int64_t row, int64_t rows, const float* sums, const float*) {
-    const int64_t at = row * o.out + panel * kSide;
-    finish_rows(sums, rows, o.bias_of(panel), add == nullptr ? nullptr : add + at, o.out, to + at);
-  });
+  multiply<1, FinishedRows>(o, o.out / kSide, 0,
+                            [&](FinishedRows& work, int64_t panel, int64_t row, const float* sums, const float*) {
+                              const int64_t at = row * o.out + panel * kSide;
+                              work.sums = sums;
+                              work.bias = o.bias_of(panel);
+                              work.residual = add == nullptr ? nullptr : add + at;
+                              work.y = to + at;
+                              work.stride = o.out;
+                            });
   return y;
 }
 
@@ -93,10 +116,15 @@ Tensor geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) {
   const int64_t width = o.out / 2, panels = width / kSide;
   Tensor y = wide_as(x, width);
   auto* to = y.mutable_data_ptr<BF16>();
-  multiply(o, panels, panels, [&](int64_t panel, int64_t row, int64_t rows, const float* value, const float* gate) {
-    finish_geglu(value, gate, rows, o.bias_of(panel), o.bias_of(panel + panels), width,
-                 to + row * width + panel * kSide);
-  });
+  multiply<2, FinishedGeglu>(
+      o, panels, panels, [&](FinishedGeglu& work, int64_t panel, int64_t row, const float* values, const float* gates) {
+        work.values = values;
+        work.gates = gates;
+        work.value_bias = o.bias_of(panel);
+        work.gate_bias = o.bias_of(panel + panels);
+        work.y = to + row * width + panel * kSide;
+        work.stride = width;
+      });
   return y;
 }
 

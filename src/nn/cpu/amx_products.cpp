@@ -10,88 +10,150 @@ namespace {
 constexpr int64_t kLine = 64, kRowBytes = kSide * sizeof(BF16), kSumBytes = kSide * sizeof(float);
 constexpr int64_t kHalf = kTileRows * kSide;  // values of the second of two tiles lie so far behind the first's
 
-// Lines that will be read soon, a few at each step.
-struct Ahead {
-  const char* next;
-  int64_t lines;
+// What is done at each step beside the products: lines are fetched that will be read soon, and rows worked on.
+class Beside {
+ public:
+  Beside(const RowsToDo& rows, int64_t steps)
+      : work_(rows.work), done_(rows.begin), end_(rows.end), rate_((((end_ - done_) << kBits) + steps - 1) / steps) {}
+  void fetch_from(const BF16* next, int64_t lines) {
+    next_ = reinterpret_cast<const char*>(next);
+    lines_ = lines;
+  }
   EASEL_INLINE void fetch() {
-    for (int64_t i = 0; i < lines; ++i, next += kLine)
-      __builtin_prefetch(next, /*for writing*/ 0, /*second-level cache*/ 2);
+    for (int64_t i = 0; i < lines_; ++i, next_ += kLine)
+      __builtin_prefetch(next_, /*for writing*/ 0, /*second-level cache*/ 2);
+  }
+  EASEL_INLINE void step() {
+    for (due_ += rate_; due_ >= kOne && done_ < end_; due_ -= kOne) work_->row(done_++);
+  }
+  void finish() {
+    while (done_ < end_) work_->row(done_++);
+  }
+
+ private:
+  static constexpr int64_t kBits = 16, kOne = 1 << kBits;  // a row
+  const RowWork* work_;
+  int64_t done_;
+  const int64_t end_, rate_;  // rate: of a step
+  int64_t due_ = 0;
+  const char* next_ = nullptr;
+  int64_t lines_ = 0;
+};
+
+// Of tiles 0 to 3, which hold a square's sums: two rows of two tiles.
+template <int kTile>
+EASEL_INLINE float* place_in(float* sums) {
+  return sums + kTile / 2 * kHalf + kTile % 2 * kTileRows;
+}
+
+// The sums of the square before, that are stored one by one as their tiles are wanted.
+struct Stored {
+  float* sums;
+  bool has_two;
+  template <int kTile>
+  EASEL_INLINE void vacate() const {
+    if (sums != nullptr && (kTile < 2 || has_two)) store<kTile>(place_in<kTile>(sums), kSumBytes);
   }
 };
 
-// Tiles 0 to 3 are the sums, 4 and 5 rows of A, 6 and 7 columns of B.
+template <int kTile>
+EASEL_INLINE void begin(const Stored& before, float* sums, bool adds) {
+  before.vacate<kTile>();
+  if (adds)
+    load<kTile>(place_in<kTile>(sums), kSumBytes);
+  else
+    clear<kTile>();
+}
+
+// Tiles 4 and 5 are rows of A, 6 and 7 columns of B.
 template <bool kTwo>
-EASEL_INLINE void begin(const float* sums, bool adds) {
-  if (!adds) {
-    clear<0>(), clear<1>();
-    if (kTwo) clear<2>(), clear<3>();
+EASEL_INLINE void first_step(const BF16* a, const BF16* b, const Stored& before, float* sums, bool adds) {
+  load<4>(a, kRowBytes), load<6>(b, kRowBytes);
+  begin<0>(before, sums, adds), add_product<0, 4, 6>();
+  load<7>(b + kHalf, kRowBytes);
+  begin<1>(before, sums, adds), add_product<1, 4, 7>();
+  if constexpr (kTwo) {
+    load<5>(a + kHalf, kRowBytes);
+    begin<2>(before, sums, adds), add_product<2, 5, 6>();
+    begin<3>(before, sums, adds), add_product<3, 5, 7>();
   } else {
-    load<0>(sums, kSumBytes), load<1>(sums + kTileRows, kSumBytes);
-    if (kTwo) load<2>(sums + kHalf, kSumBytes), load<3>(sums + kHalf + kTileRows, kSumBytes);
+    before.vacate<2>(), before.vacate<3>();
   }
 }
 
 template <bool kTwo>
-EASEL_INLINE void step(const BF16* a, const BF16* b, Ahead& ahead) {
-  load<4>(a, kRowBytes);
-  load<6>(b, kRowBytes);
-  load<7>(b + kHalf, kRowBytes);
-  add_product<0, 4, 6>();
-  add_product<1, 4, 7>();
-  if (kTwo) load<5>(a + kHalf, kRowBytes);
-  ahead.fetch();
-  if (kTwo) add_product<2, 5, 6>(), add_product<3, 5, 7>();
-}
-
-template <bool kTwo>
-EASEL_INLINE void end(float* sums) {
-  store<0>(sums, kSumBytes), store<1>(sums + kTileRows, kSumBytes);
-  if (kTwo) store<2>(sums + kHalf, kSumBytes), store<3>(sums + kHalf + kTileRows, kSumBytes);
+EASEL_INLINE void step(const BF16* a, const BF16* b) {
+  load<4>(a, kRowBytes), load<6>(b, kRowBytes), load<7>(b + kHalf, kRowBytes);
+  add_product<0, 4, 6>(), add_product<1, 4, 7>();
+  if constexpr (kTwo) {
+    load<5>(a + kHalf, kRowBytes);
+    add_product<2, 5, 6>(), add_product<3, 5, 7>();
+  }
 }
 
 // One or two tiles of rows, over some blocks of the depth.
 template <bool kTwo, bool kTapped>
-void add_square(const Left& a, const BF16* rows, int64_t blocks, const BF16* b, bool adds, float* sums, Ahead& ahead) {
-  begin<kTwo>(sums, adds);
+void add_square(const Left& a, const BF16* rows, int64_t blocks, const BF16* b, const Stored& before, float* sums,
+                bool adds, Beside& beside) {
+  constexpr int64_t kCount = kTapped ? kTaps : 1;
+  bool is_first = true;
   for (int64_t block = 0; block < blocks; ++block, rows += a.block) {
-    if constexpr (kTapped) {
-      for (int64_t tap = 0; tap < kTaps; ++tap, b += kStep) step<kTwo>(rows + a.taps[tap] * kSide, b, ahead);
-    } else {
-      step<kTwo>(rows, b, ahead);
-      b += kStep;
+    for (int64_t tap = 0; tap < kCount; ++tap, b += kStep) {
+      const BF16* from = kTapped ? rows + a.taps[tap] * kSide : rows;
+      if (is_first)
+        first_step<kTwo>(from, b, before, sums, adds);
+      else
+        step<kTwo>(from, b);
+      is_first = false;
+      beside.fetch();
+      beside.step();
     }
   }
-  end<kTwo>(sums);
 }
 
 template <bool kTapped>
-void multiply_group_by(const Left& a, int64_t first_row, int64_t tiles, const BF16* panel, float* sums) {
+Stored multiply_by(const Left& a, int64_t first_row, int64_t tiles, const BF16* panel, float* sums, Stored before,
+                   const RowsToDo& work) {
   // Blocks whose part of the panel stays in the first-level cache.
   constexpr int64_t kMost = kTapped ? 1 : 10, kSteps = kTapped ? kTaps : 1;
   constexpr int64_t kLinesOfStep = kStep * sizeof(BF16) / kLine;
   const int64_t parts = (a.blocks + kMost - 1) / kMost, most = (a.blocks + parts - 1) / parts;
-  const int64_t squares = (tiles + 1) / 2, lines = (kLinesOfStep + squares - 1) / squares;
+  const int64_t squares = (tiles + 1) / 2;
+  Beside beside(work, squares * a.blocks * kSteps);
   for (int64_t first = 0; first < a.blocks; first += most) {
     const int64_t blocks = std::min(most, a.blocks - first);
     const BF16* b = panel + first * kSteps * kStep;
-    Ahead ahead{reinterpret_cast<const char*>(b + blocks * kSteps * kStep), lines};
+    beside.fetch_from(b + blocks * kSteps * kStep, (kLinesOfStep + squares - 1) / squares);
     for (int64_t tile = 0; tile < tiles; tile += 2) {
       const BF16* rows = a.values + first * a.block + (first_row + tile * kTileRows) / kSide * a.square;
-      const auto add = tile + 1 < tiles ? add_square<true, kTapped> : add_square<false, kTapped>;
-      add(a, rows, blocks, b, /*adds=*/first > 0, sums + tile * kHalf, ahead);
+      const bool has_two = tile + 1 < tiles;
+      const auto add = has_two ? add_square<true, kTapped> : add_square<false, kTapped>;
+      add(a, rows, blocks, b, before, sums + tile * kHalf, /*adds=*/first > 0, beside);
+      before = {sums + tile * kHalf, has_two};
     }
   }
+  beside.finish();
+  return before;
 }
 
 }  // namespace
 
-void multiply_group(const Left& a, int64_t first_row, int64_t tiles, const BF16* panel, float* sums) {
-  const auto multiply = a.taps != nullptr ? multiply_group_by<true> : multiply_group_by<false>;
-  multiply(a, first_row, tiles, panel, sums);
+void Products::multiply(const Left& a, int64_t first_row, int64_t tiles, const BF16* panel, float* sums,
+                        const RowsToDo& rows) {
+  const auto by = a.taps != nullptr ? multiply_by<true> : multiply_by<false>;
+  const Stored last = by(a, first_row, tiles, panel, sums, {pending_, has_two_}, rows);
+  pending_ = last.sums;
+  has_two_ = last.has_two;
+}
+
+void Products::flush() {
+  const Stored last{pending_, has_two_};
+  last.vacate<0>(), last.vacate<1>(), last.vacate<2>(), last.vacate<3>();
+  pending_ = nullptr;
 }
 #else
-void multiply_group(const Left&, int64_t, int64_t, const BF16*, float*) {}
+void Products::multiply(const Left&, int64_t, int64_t, const BF16*, float*, const RowsToDo&) {}
+void Products::flush() {}
 #endif
 
 }  // namespace easel::cpu::amx

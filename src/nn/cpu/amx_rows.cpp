@@ -83,29 +83,47 @@ void pack_pixels(const BF16* x, const int64_t* place, int64_t count, const Norme
   pack(x, place, count, norm, to, ahead);
 }
 
-EASEL_AVX512_BF16 void finish_rows(const float* sums, int64_t rows, const float* bias, const BF16* residual,
-                                   int64_t stride, BF16* y) {
-  const Lanes shift = load_floats(bias);
-  for (int64_t r = 0; r < rows; ++r, sums += kSide) {
-    Lanes sum = load_floats(sums) + shift;
-    if (residual != nullptr) sum = sum + load_halves(residual + r * stride);
-    store_halves(y + r * stride, sum);
-  }
+namespace {
+
+constexpr int64_t kRowsAhead = 16;  // whose memory is fetched before they are written
+
+EASEL_AVX512_BF16 EASEL_INLINE void finish_row(const float* sums, const float* bias, const BF16* residual, BF16* y) {
+  Lanes sum = load_floats(sums) + load_floats(bias);
+  if (residual != nullptr) sum = sum + load_halves(residual);
+  store_halves(y, sum);
 }
 
-EASEL_AVX512_BF16 void finish_geglu(const float* value, const float* gate, int64_t rows, const float* value_bias,
-                                    const float* gate_bias, int64_t stride, BF16* y) {
-  const Lanes value_shift = load_floats(value_bias), gate_shift = load_floats(gate_bias);
-  for (int64_t r = 0; r < rows; ++r, value += kSide, gate += kSide) {
-    const Lanes v = load_floats(value) + value_shift, g = load_floats(gate) + gate_shift;
-    store_halves(y + r * stride, {_mm512_mul_ps(v.low, gelu(g.low)), _mm512_mul_ps(v.high, gelu(g.high))});
-  }
+}  // namespace
+
+EASEL_AVX512_BF16 void FinishedRows::row(int64_t r) const {
+  const BF16* added = residual == nullptr ? nullptr : residual + r * stride;
+  __builtin_prefetch(y + (r + kRowsAhead) * stride, /*for writing*/ 1);
+  if (added != nullptr) __builtin_prefetch(added + kRowsAhead * stride);
+  finish_row(sums + r * kSide, bias, added, y + r * stride);
+}
+
+EASEL_AVX512_BF16 void FinishedGeglu::row(int64_t r) const {
+  __builtin_prefetch(y + (r + kRowsAhead) * stride, /*for writing*/ 1);
+  const Lanes value = load_floats(values + r * kSide) + load_floats(value_bias);
+  const Lanes gate = load_floats(gates + r * kSide) + load_floats(gate_bias);
+  store_halves(y + r * stride, {_mm512_mul_ps(value.low, gelu(gate.low)), _mm512_mul_ps(value.high, gelu(gate.high))});
+}
+
+EASEL_AVX512_BF16 void FinishedPixels::row(int64_t r) const {
+  const PixelPlace& place = places[r];
+  if (place.pixel < 0) return;
+  const int64_t at = place.pixel * stride;
+  __builtin_prefetch(y + at + kRowsAhead * stride, /*for writing*/ 1);
+  if (residual != nullptr) __builtin_prefetch(residual + at + kRowsAhead * stride);
+  finish_row(sums + r * kSide, shift + place.picture * shift_stride, residual == nullptr ? nullptr : residual + at,
+             y + at);
 }
 #else
+void FinishedRows::row(int64_t) const {}
+void FinishedGeglu::row(int64_t) const {}
+void FinishedPixels::row(int64_t) const {}
 void pack_rows(const BF16*, int64_t, int64_t, BF16*) {}
 void pack_pixels(const BF16*, const int64_t*, int64_t, const Normed&, BF16*, const char*) {}
-void finish_rows(const float*, int64_t, const float*, const BF16*, int64_t, BF16*) {}
-void finish_geglu(const float*, const float*, int64_t, const float*, const float*, int64_t, BF16*) {}
 #endif
 
 }  // namespace easel::cpu::amx

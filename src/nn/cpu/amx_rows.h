@@ -18,10 +18,35 @@ void pack_pixels(const BF16* x, const int64_t* place, int64_t count, const Norme
 
 // From sums [rows, kSide] to kSide columns of y, whose rows are `stride` apart: with bias, and with the residual, laid
 // out as y, where it is not null; rounded once.
-void finish_rows(const float* sums, int64_t rows, const float* bias, const BF16* residual, int64_t stride, BF16* y);
+struct FinishedRows final : RowWork {
+  const float *sums, *bias;
+  const BF16* residual;
+  BF16* y;
+  int64_t stride;
+  void row(int64_t r) const override;
+};
 
 // (value + its bias) · gelu(gate + its bias).
-void finish_geglu(const float* value, const float* gate, int64_t rows, const float* value_bias, const float* gate_bias,
-                  int64_t stride, BF16* y);
+struct FinishedGeglu final : RowWork {
+  const float *values, *gates, *value_bias, *gate_bias;
+  BF16* y;
+  int64_t stride;
+  void row(int64_t r) const override;
+};
+
+// Where a row of a convolution's sums belongs: a pixel of the result, or none.
+struct PixelPlace {
+  int64_t pixel = -1, picture = 0;
+};
+struct FinishedPixels final : RowWork {
+  const float* sums;
+  const PixelPlace* places;
+  const float* shift;
+  int64_t shift_stride;  // from picture to picture
+  const BF16* residual;  // laid out as y; or null
+  BF16* y;
+  int64_t stride;
+  void row(int64_t r) const override;
+};
 
 }  // namespace easel::cpu::amx
