@@ -18,8 +18,8 @@ constexpr int64_t kColumnTiles = 3;  // of values, whose sums stay in tiles
 
 // kSide queries.
 struct Group {
-  std::vector<BF16> queries;              // [steps, 32, 32]
-  std::vector<float> sums;                // [columns, 32, 16]
+  BF16* queries;                          // [steps, 32, 32], on whole cache lines as all that tiles read and write
+  float* sums;                            // [columns, 32, 16]
   std::array<float, kSide> shift, total;  // begin_queries()
   bool bounded = true;
 };
@@ -34,55 +34,82 @@ struct Scores {
   Group* group = nullptr;
 };
 
-// A product is stored some time after it was multiplied, so that what comes between has not to wait for it.
+// What the tiles of sums hold that is not stored yet. A tile that is stored right after it was multiplied keeps the
+// others waiting, so it is when it is wanted again, between other tiles' products.
+class Held {
+ public:
+  template <int kTile>
+  EASEL_INLINE void hold(float* to, int64_t stride) {
+    to_[kTile] = to;
+    stride_[kTile] = stride;
+  }
+  template <int kTile>
+  EASEL_INLINE void vacate() {
+    if (to_[kTile] == nullptr) return;
+    store<kTile>(to_[kTile], stride_[kTile]);
+    to_[kTile] = nullptr;
+  }
+  void vacate_all() { vacate<0>(), vacate<1>(), vacate<2>(), vacate<3>(), vacate<4>(), vacate<5>(); }
+
+ private:
+  float* to_[6] = {};
+  int64_t stride_[6] = {};
+};
 
 // keys · queries, a step of 32 keys at a time.
 class ScoreUnits {
  public:
-  ScoreUnits(const HeadShape& s, const PackedHead& packed, Scores* scores) : s_(s), packed_(packed), scores_(scores) {}
-  int64_t count() const { return scores_ == nullptr ? 0 : scores_->spans * (s_.steps() + 1); }
+  ScoreUnits(const HeadShape& s, const PackedHead& packed, Scores* scores, Held& held)
+      : s_(s), packed_(packed), scores_(scores), held_(held) {}
+  int64_t count() const { return scores_ == nullptr ? 0 : scores_->spans * s_.steps(); }
 
   void operator()(int64_t unit) const {
-    const int64_t span = unit / (s_.steps() + 1), step = unit % (s_.steps() + 1);
-    if (step == s_.steps()) return store_span(span);
+    const int64_t span = unit / s_.steps(), step = unit % s_.steps();
     const BF16* keys = packed_.keys(scores_->block * (kBlockKeys / kSide) + span) + step * 2 * kTile;
-    const BF16* queries = scores_->group->queries.data() + step * 2 * kTile;
-    if (step == 0) clear<0>(), clear<1>(), clear<2>(), clear<3>();
-    load<4>(queries, 64);
-    load<6>(keys, 64);
-    load<7>(keys + kTile, 64);
-    add_product<0, 4, 6>();
-    add_product<1, 4, 7>();
+    const BF16* queries = scores_->group->queries + step * 2 * kTile;
+    if (step == 0) return begin(queries, keys, scores_->values + span * kSide);
+    load<4>(queries, 64), load<6>(keys, 64), load<7>(keys + kTile, 64);
+    add_product<0, 4, 6>(), add_product<1, 4, 7>();
     load<5>(queries + kTile, 64);
-    add_product<2, 5, 6>();
-    add_product<3, 5, 7>();
+    add_product<2, 5, 6>(), add_product<3, 5, 7>();
   }
 
  private:
-  void store_span(int64_t span) const {
-    float* to = scores_->values + span * kSide;
-    constexpr int64_t kStride = kBlockKeys * sizeof(float);
-    store<0>(to, kStride);
-    store<1>(to + kTileRows, kStride);
-    store<2>(to + kTileRows * kBlockKeys, kStride);
-    store<3>(to + kTileRows * kBlockKeys + kTileRows, kStride);
+  template <int kSums, int kA, int kB>
+  EASEL_INLINE void begin(float* sums) const {
+    held_.vacate<kSums>();
+    clear<kSums>(), add_product<kSums, kA, kB>();
+    held_.hold<kSums>(sums, kBlockKeys * sizeof(float));
+  }
+  void begin(const BF16* queries, const BF16* keys, float* to) const {
+    held_.vacate<4>();
+    load<4>(queries, 64), load<6>(keys, 64);
+    begin<0, 4, 6>(to);
+    load<7>(keys + kTile, 64);
+    begin<1, 4, 7>(to + kTileRows);
+    held_.vacate<5>();
+    load<5>(queries + kTile, 64);
+    begin<2, 5, 6>(to + kTileRows * kBlockKeys);
+    begin<3, 5, 7>(to + kTileRows * kBlockKeys + kTileRows);
   }
 
   const HeadShape& s_;
   const PackedHead& packed_;
   Scores* scores_;
+  Held& held_;
 };
 
 // sums += weights · values, 32 keys and up to kColumnTiles tiles of columns at a time.
 class SumUnits {
  public:
-  SumUnits(const HeadShape& s, const PackedHead& packed, Scores* scores) : s_(s), packed_(packed), scores_(scores) {}
+  SumUnits(const HeadShape& s, const PackedHead& packed, Scores* scores, Held& held)
+      : s_(s), packed_(packed), scores_(scores), held_(held) {}
   int64_t count() const {
-    return scores_ == nullptr ? 0 : (scores_->spans + 1) * ((s_.columns() + kColumnTiles - 1) / kColumnTiles);
+    return scores_ == nullptr ? 0 : scores_->spans * ((s_.columns() + kColumnTiles - 1) / kColumnTiles);
   }
 
   void operator()(int64_t unit) const {
-    const int64_t span = unit % (scores_->spans + 1), column = unit / (scores_->spans + 1) * kColumnTiles;
+    const int64_t span = unit % scores_->spans, column = unit / scores_->spans * kColumnTiles;
     if (unit == 0) rescale();
     switch (std::min(kColumnTiles, s_.columns() - column)) {
       case 1:
@@ -97,36 +124,33 @@ class SumUnits {
  private:
   template <int kCount>
   void add(int64_t span, int64_t column) const {
-    float* sums = scores_->group->sums.data() + column * kTile;
-    if (span == 0) begin<kCount>(sums);
-    if (span == scores_->spans) return end<kCount>(sums);
+    float* sums = scores_->group->sums + column * kTile;
     const BF16* weights = scores_->weights + span * 2 * kTile;
     const BF16* values = packed_.values(scores_->block * (kBlockKeys / kSide) + span) + column * kTile;
+    add_row<kCount, 0>(weights, values, sums, span == 0);
+    add_row<kCount, kColumnTiles>(weights + kTile, values, sums + kTile / 2, span == 0);
+  }
+  template <int kCount, int kFirst>
+  EASEL_INLINE void add_row(const BF16* weights, const BF16* values, float* sums, bool begins) const {
     load<6>(weights, 64);
-    load<7>(values, 64), add_product<0, 6, 7>();
-    if (kCount > 1) load<7>(values + kTile, 64), add_product<1, 6, 7>();
-    if (kCount > 2) load<7>(values + 2 * kTile, 64), add_product<2, 6, 7>();
-    load<6>(weights + kTile, 64);
-    load<7>(values, 64), add_product<3, 6, 7>();
-    if (kCount > 1) load<7>(values + kTile, 64), add_product<4, 6, 7>();
-    if (kCount > 2) load<7>(values + 2 * kTile, 64), add_product<5, 6, 7>();
+    add_tile<kFirst, (kCount > 0)>(values, sums, begins);
+    add_tile<kFirst + 1, (kCount > 1)>(values + kTile, sums + kTile, begins);
+    add_tile<kFirst + 2, (kCount > 2)>(values + 2 * kTile, sums + 2 * kTile, begins);
   }
-  template <int kCount>
-  static void begin(const float* sums) {
-    load<0>(sums, 64), load<3>(sums + kTile / 2, 64);
-    if (kCount > 1) load<1>(sums + kTile, 64), load<4>(sums + kTile * 3 / 2, 64);
-    if (kCount > 2) load<2>(sums + 2 * kTile, 64), load<5>(sums + kTile * 5 / 2, 64);
-  }
-  template <int kCount>
-  static void end(float* sums) {
-    store<0>(sums, 64), store<3>(sums + kTile / 2, 64);
-    if (kCount > 1) store<1>(sums + kTile, 64), store<4>(sums + kTile * 3 / 2, 64);
-    if (kCount > 2) store<2>(sums + 2 * kTile, 64), store<5>(sums + kTile * 5 / 2, 64);
+  template <int kSums, bool kIsThere>
+  EASEL_INLINE void add_tile(const BF16* values, float* sums, bool begins) const {
+    if (begins) held_.vacate<kSums>();
+    if constexpr (kIsThere) {
+      load<7>(values, 64);
+      if (begins) load<kSums>(sums, 64), held_.hold<kSums>(sums, 64);
+      add_product<kSums, 6, 7>();
+    }
   }
 
   EASEL_AVX512_BF16 void rescale() const {
     if (!scores_->rescales) return;
-    float* row = scores_->group->sums.data();
+    held_.vacate_all();
+    float* row = scores_->group->sums;
     for (int64_t column = 0; column < s_.columns(); ++column) {
       for (std::size_t r = 0; r < kSide; ++r, row += kTileRows)
         _mm512_storeu_ps(row, _mm512_mul_ps(_mm512_loadu_ps(row), _mm512_set1_ps(scores_->factor[r])));
@@ -136,6 +160,7 @@ class SumUnits {
   const HeadShape& s_;
   const PackedHead& packed_;
   Scores* scores_;
+  Held& held_;
 };
 
 EASEL_AVX512_BF16 EASEL_INLINE float largest_of(const float* scores, int64_t spans) {
@@ -170,13 +195,16 @@ EASEL_AVX512_BF16 void weigh(Scores& s, int64_t row, float scale) {
 // the tiles make the next one's scores and the sums of the one before: each takes about as long as the others together.
 class QueryTiles {
  public:
-  explicit QueryTiles(const HeadShape& s)
+  // room: of bytes(s)
+  QueryTiles(const HeadShape& s, std::byte* room)
       : s_(s), groups_(kGroups), scores_(3) {  // the one before, this one and the next
     for (Group& group : groups_) {
-      group.queries.resize(static_cast<std::size_t>(s.steps() * 2 * kTile));
-      group.sums.resize(static_cast<std::size_t>(s.columns() * kTile));
+      group.queries = reinterpret_cast<BF16*>(room);
+      group.sums = reinterpret_cast<float*>(room + query_bytes(s));
+      room += query_bytes(s) + sum_bytes(s);
     }
   }
+  static std::size_t bytes(const HeadShape& s) { return kGroups * (query_bytes(s) + sum_bytes(s)); }
 
   void attend(const Rows<BF16>& q, int64_t count, const PackedHead& packed, float longest, BF16* out, int64_t stride) {
     const int64_t groups = (count + kSide - 1) / kSide, blocks = (s_.keys + kBlockKeys - 1) / kBlockKeys;
@@ -188,20 +216,28 @@ class QueryTiles {
       run(packed, round > 0 ? &at(round - 1) : nullptr, round >= 0 && round < rounds ? &at(round) : nullptr,
           round + 1 < rounds ? &at(round + 1) : nullptr);
     }
+    held_.vacate_all();
     for (int64_t g = 0; g < groups; ++g) {
       const Group& group = groups_[static_cast<std::size_t>(g)];
-      store_queries(group.sums.data(), group.total.data(), std::min(kSide, count - g * kSide), s_,
-                    out + g * kSide * stride, stride);
+      store_queries(group.sums, group.total.data(), std::min(kSide, count - g * kSide), s_, out + g * kSide * stride,
+                    stride);
     }
   }
 
  private:
+  static std::size_t query_bytes(const HeadShape& s) {
+    return static_cast<std::size_t>(s.steps() * 2 * kTile) * sizeof(BF16);
+  }
+  static std::size_t sum_bytes(const HeadShape& s) {
+    return static_cast<std::size_t>(s.columns() * kTile) * sizeof(float);
+  }
+
   Scores& at(int64_t round) { return scores_[static_cast<std::size_t>(round % 3)]; }
 
   void begin(Group& group, const Rows<BF16>& q, int64_t count, float longest) {
-    std::fill(group.sums.begin(), group.sums.end(), 0.0f);
+    std::fill_n(group.sums, s_.columns() * kTile, 0.0f);
     group.shift.fill(0);
-    pack_queries(q, count, s_, group.queries.data());
+    pack_queries(q, count, s_, group.queries);
     group.bounded = begin_queries(q, count, s_, longest, group.shift.data(), group.total.data());
   }
 
@@ -216,8 +252,8 @@ class QueryTiles {
   }
 
   void run(const PackedHead& packed, Scores* before, Scores* now, Scores* next) {
-    const ScoreUnits score(s_, packed, next);
-    const SumUnits sum(s_, packed, before);
+    const ScoreUnits score(s_, packed, next, held_);
+    const SumUnits sum(s_, packed, before, held_);
     const int64_t scores = score.count(), units = scores + sum.count();
     int64_t unit = 0;
     const auto work_until = [&](int64_t end) {
@@ -228,11 +264,13 @@ class QueryTiles {
       weigh(*now, row, s_.scale);
     }
     work_until(units);
+    if (before == nullptr) held_.vacate_all();  // scores, which are wanted now
   }
 
   const HeadShape& s_;
   std::vector<Group> groups_;
   std::vector<Scores> scores_;
+  Held held_;
   alignas(64) float values_[2][kSide * kBlockKeys];
   alignas(64) BF16 weights_[2][kSide * kBlockKeys];
 };
@@ -248,9 +286,10 @@ void attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSi
   const int64_t blocks = (s.tokens + kQueries - 1) / kQueries;
   at::parallel_for(0, s.batch * s.heads * blocks, 1, [&](int64_t begin, int64_t end) {
     const Tiles tiles;
-    PackedHead packed(
-        s, reinterpret_cast<BF16*>(room_for(static_cast<std::size_t>(2 * (s.key_values() + s.value_values())))));
-    QueryTiles block(s);
+    const auto head_bytes = static_cast<std::size_t>(s.key_values() + s.value_values()) * sizeof(BF16);
+    std::byte* const room = room_for(head_bytes + QueryTiles::bytes(s));
+    PackedHead packed(s, reinterpret_cast<BF16*>(room));
+    QueryTiles block(s, room + head_bytes);
     float longest = 0;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t head = task / blocks, first = task % blocks * kQueries;
