@@ -31,6 +31,9 @@ struct Linear {
   Tensor operator()(const Tensor& x) const;
   Tensor operator()(const Tensor& x, const Tensor& residual) const;  // with residual [..., out] added
   Tensor geglu(const Tensor& x) const;                               // geglu() of the result: [..., out / 2]
+  // One whose results are theirs side by side, of the same x and without a bias. Nullopt where one has LoRAs beside it
+  // or its weight a form whose rows cannot be joined.
+  static std::optional<Linear> side_by_side(const std::vector<const Linear*>& linears);
 
  private:
   Linear(const Weights& w, const Shape& shape, Bias has_bias);

@@ -97,6 +97,21 @@ Tensor Linear::geglu(const Tensor& x) const {
   return at_once ? cpu::linear_geglu(x, weight, bias) : easel::geglu((*this)(x));
 }
 
+std::optional<Linear> Linear::side_by_side(const std::vector<const Linear*>& linears) {
+  Linear all = *linears.front();
+  std::vector<Tensor> weights;
+  for (const Linear* linear : linears) {
+    const Tensor& weight = linear->weight;
+    if (linear->form != all.form || !linear->changes.empty() || linear->bias.defined()) return std::nullopt;
+    if (weight.is_meta()) return std::nullopt;  // a stand-in for what is at fault
+    const bool joins = all.form == Form::kPlain || (all.form == Form::kPacked && cpu::can_join(weight));
+    if (!joins) return std::nullopt;
+    weights.push_back(weight);
+  }
+  all.weight = at::cat(weights);
+  return all;
+}
+
 namespace {
 
 using Form = Conv2d::Form;

@@ -40,26 +40,8 @@ TextProjections::KeysValues Attention::project(const TextContext& text) const {
   return kept;
 }
 
-namespace {
-
-// Nullopt where one of them computes otherwise than with a plain weight alone: packed, in eight bits, with LoRAs beside
-// it.
-std::optional<Linear> side_by_side(const std::vector<const Linear*>& linears) {
-  Linear all = *linears.front();
-  std::vector<Tensor> weights;
-  for (const Linear* linear : linears) {
-    if (linear->form != Linear::Form::kPlain || !linear->changes.empty()) return std::nullopt;
-    if (linear->weight.is_meta()) return std::nullopt;  // a stand-in for what is at fault
-    weights.push_back(linear->weight);
-  }
-  all.weight = at::cat(weights);
-  return all;
-}
-
-}  // namespace
-
 void Attention::fuse_projections() {
-  to_qkv = side_by_side({&to_q, &to_k, &to_v});
+  to_qkv = Linear::side_by_side({&to_q, &to_k, &to_v});
   if (to_qkv) to_q.weight = to_k.weight = to_v.weight = Tensor();
 }
 
@@ -107,8 +89,9 @@ BasicTransformerBlock::BasicTransformerBlock(const Weights& w, const Transformer
       attn2(w / "attn2", s.channels, s.context_width, s.heads),
       norm3(w / "norm3", s.channels, kLayerNormEps),
       ff(w / "ff", s.channels) {
-  // One large product in place of three small ones, which leave many of the device's processors idle.
-  if (w.device().is_cuda() && kernels() == Kernels::kFast) attn1.fuse_projections();
+  // One large product in place of three small ones, which leave many of a device's processors idle, and for which its
+  // rows are brought together three times.
+  if (kernels() == Kernels::kFast && (w.device().is_cuda() || w.is_packed())) attn1.fuse_projections();
 }
 
 Tensor BasicTransformerBlock::operator()(Tensor x, const TextContext& text) const {

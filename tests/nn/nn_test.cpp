@@ -217,8 +217,8 @@ TEST(Winograd, IsTheConvolution) {
   }
 }
 
-// The same bits where float32 multiplies: a pixel is normalised once by each thread that needs it. Of sizes that take one step and several, on
-// all threads together and on each by itself.
+// The same bits where float32 multiplies: a pixel is normalised once by each thread that needs it. Of sizes that take
+// one step and several, on all threads together and on each by itself.
 TEST(Winograd, OfTheNormWithSilu) {
   at::manual_seed(2);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
@@ -240,7 +240,7 @@ TEST(Winograd, OfTheNormWithSilu) {
         const Tensor at_once = fast.of_norm_silu(norm, x, added), after = fast(norm.silu(x), added);
         // Matrix tiles get a SiLU of their own, which is rounded as well to bfloat16.
         if (fast.form == Conv2d::Form::kTiles)
-          EXPECT_LE(relative_difference(at_once.to(at::kFloat), after.to(at::kFloat)), 5e-3);
+          EXPECT_LE(relative_difference(at_once.to(at::kFloat), after.to(at::kFloat)), 8e-3);
         else
           EXPECT_TRUE(at::equal(at_once, after)) << height << " " << dtype;
       }
@@ -348,8 +348,13 @@ TEST(Int8, IsTheProductOfWhatIsRounded) {
   at::manual_seed(1);
   if (!cpu::can_int8(64, 64)) GTEST_SKIP() << "no AVX512-VNNI here";
   for (const Dtype& dtype : {Dtype{at::kFloat, 1e-4}, Dtype{at::kBFloat16, 6e-3}}) {
-    for (const auto& [rows, in, out] :
-         {std::tuple<int64_t, int64_t, int64_t>{1, 64, 64}, {7, 68, 65}, {97, 320, 130}, {200, 1280, 77}}) {
+    for (const auto& [rows, in, out] : {std::tuple<int64_t, int64_t, int64_t>{1, 64, 64},
+                                        {7, 68, 65},
+                                        {97, 320, 130},
+                                        {200, 1280, 77},
+                                        {97, 320, 128},
+                                        {300, 1280, 96},
+                                        {130, 64, 32}}) {
       Tensor x = at::randn({rows, in}).to(dtype.type);
       if (rows > 1) x[0].zero_();
       const Tensor weight = at::randn({out, in}).to(dtype.type);

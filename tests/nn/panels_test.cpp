@@ -184,6 +184,21 @@ TEST(Panels, LinearsKeepHalves) {
   }
 }
 
+TEST(Panels, LinearsSideBySide) {
+  for (const Dtypes& dtypes : kDtypes) {
+    if (!cpu::can_panels(320, 640, dtypes.x)) continue;
+    const Weights w = of_file(dtypes.weight, dtypes.x).packed();
+    const Linear first(w / "linear", 320, 640, Bias::kNo), second(w / "other", 320, 320, Bias::kNo);
+    const std::optional<Linear> both = Linear::side_by_side({&first, &second});
+    ASSERT_TRUE(both);
+    const Tensor x = at::randn({2, 9, 320}).to(dtypes.x);
+    EXPECT_TRUE(at::equal((*both)(x), at::cat({first(x), second(x)}, -1)));
+    const Linear biased(w / "linear", 320, 640), uneven(w / "uneven", 320, 288, Bias::kNo);
+    EXPECT_FALSE(Linear::side_by_side({&first, &biased}));
+    EXPECT_FALSE(Linear::side_by_side({&first, &uneven})) << "its last panel is a narrow one";
+  }
+}
+
 TEST(Panels, ConvolutionsTakeHalves) {
   for (const Dtypes& dtypes : kDtypes) {
     const Weights w = of_file(dtypes.weight, dtypes.x) / "conv";

@@ -140,6 +140,11 @@ TEST(Attention, FusedProjectionsAreTheThreeOfThem) {
   const Tensor x = at::randn({2, 35, width});
   EXPECT_LE(relative_difference(fused.of_itself(x), separate.of_itself(x)), 1e-6);
 
+  const Attention packed(w.packed(), width, width, heads);
+  Attention joined = packed;
+  joined.fuse_projections();
+  EXPECT_LE(relative_difference(joined.of_itself(x), packed.of_itself(x)), 1e-6);
+
   Attention with_lora = separate;
   with_lora.to_k.changes.push_back({at::randn({2, width}), at::randn({width, 2}), 1.0});
   const Tensor changed = with_lora.of_itself(x);

@@ -49,6 +49,11 @@ template <int kSums, int kA, int kB>
 inline __attribute__((always_inline)) void add_product() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kA), "i"(kB));
 }
+// kSums [16, 16] int32 += kA [16, 64] of unsigned bytes · kB, 64 rows of signed ones four by four: [16, 16, 4].
+template <int kSums, int kA, int kB>
+inline __attribute__((always_inline)) void add_byte_product() {
+  asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kA), "i"(kB));
+}
 #endif
 
 }  // namespace easel::cpu::amx

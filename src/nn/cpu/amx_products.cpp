@@ -65,45 +65,56 @@ EASEL_INLINE void begin(const Stored& before, float* sums, bool adds) {
     clear<kTile>();
 }
 
+enum class Factors { kRows, kTappedRows, kBytes };
+
+template <Factors kFactors, int kSums, int kA, int kB>
+EASEL_INLINE void add() {
+  if constexpr (kFactors == Factors::kBytes)
+    add_byte_product<kSums, kA, kB>();
+  else
+    add_product<kSums, kA, kB>();
+}
+
 // Tiles 4 and 5 are rows of A, 6 and 7 columns of B.
-template <bool kTwo>
+template <bool kTwo, Factors kFactors>
 EASEL_INLINE void first_step(const BF16* a, const BF16* b, const Stored& before, float* sums, bool adds) {
   load<4>(a, kRowBytes), load<6>(b, kRowBytes);
-  begin<0>(before, sums, adds), add_product<0, 4, 6>();
+  begin<0>(before, sums, adds), add<kFactors, 0, 4, 6>();
   load<7>(b + kHalf, kRowBytes);
-  begin<1>(before, sums, adds), add_product<1, 4, 7>();
+  begin<1>(before, sums, adds), add<kFactors, 1, 4, 7>();
   if constexpr (kTwo) {
     load<5>(a + kHalf, kRowBytes);
-    begin<2>(before, sums, adds), add_product<2, 5, 6>();
-    begin<3>(before, sums, adds), add_product<3, 5, 7>();
+    begin<2>(before, sums, adds), add<kFactors, 2, 5, 6>();
+    begin<3>(before, sums, adds), add<kFactors, 3, 5, 7>();
   } else {
     before.vacate<2>(), before.vacate<3>();
   }
 }
 
-template <bool kTwo>
+template <bool kTwo, Factors kFactors>
 EASEL_INLINE void step(const BF16* a, const BF16* b) {
   load<4>(a, kRowBytes), load<6>(b, kRowBytes), load<7>(b + kHalf, kRowBytes);
-  add_product<0, 4, 6>(), add_product<1, 4, 7>();
+  add<kFactors, 0, 4, 6>(), add<kFactors, 1, 4, 7>();
   if constexpr (kTwo) {
     load<5>(a + kHalf, kRowBytes);
-    add_product<2, 5, 6>(), add_product<3, 5, 7>();
+    add<kFactors, 2, 5, 6>(), add<kFactors, 3, 5, 7>();
   }
 }
 
 // One or two tiles of rows, over some blocks of the depth.
-template <bool kTwo, bool kTapped>
+template <bool kTwo, Factors kFactors>
 void add_square(const Left& a, const BF16* rows, int64_t blocks, const BF16* b, const Stored& before, float* sums,
                 bool adds, Beside& beside) {
+  constexpr bool kTapped = kFactors == Factors::kTappedRows;
   constexpr int64_t kCount = kTapped ? kTaps : 1;
   bool is_first = true;
   for (int64_t block = 0; block < blocks; ++block, rows += a.block) {
     for (int64_t tap = 0; tap < kCount; ++tap, b += kStep) {
       const BF16* from = kTapped ? rows + a.taps[tap] * kSide : rows;
       if (is_first)
-        first_step<kTwo>(from, b, before, sums, adds);
+        first_step<kTwo, kFactors>(from, b, before, sums, adds);
       else
-        step<kTwo>(from, b);
+        step<kTwo, kFactors>(from, b);
       is_first = false;
       beside.fetch();
       beside.step();
@@ -111,9 +122,10 @@ void add_square(const Left& a, const BF16* rows, int64_t blocks, const BF16* b, 
   }
 }
 
-template <bool kTapped>
+template <Factors kFactors>
 Stored multiply_by(const Left& a, int64_t first_row, int64_t tiles, const BF16* panel, float* sums, Stored before,
                    const RowsToDo& work) {
+  constexpr bool kTapped = kFactors == Factors::kTappedRows;
   // Blocks whose part of the panel stays in the first-level cache.
   constexpr int64_t kMost = kTapped ? 1 : 10, kSteps = kTapped ? kTaps : 1;
   constexpr int64_t kLinesOfStep = kStep * sizeof(BF16) / kLine;
@@ -127,8 +139,8 @@ Stored multiply_by(const Left& a, int64_t first_row, int64_t tiles, const BF16* 
     for (int64_t tile = 0; tile < tiles; tile += 2) {
       const BF16* rows = a.values + first * a.block + (first_row + tile * kTileRows) / kSide * a.square;
       const bool has_two = tile + 1 < tiles;
-      const auto add = has_two ? add_square<true, kTapped> : add_square<false, kTapped>;
-      add(a, rows, blocks, b, before, sums + tile * kHalf, /*adds=*/first > 0, beside);
+      const auto add_rows = has_two ? add_square<true, kFactors> : add_square<false, kFactors>;
+      add_rows(a, rows, blocks, b, before, sums + tile * kHalf, /*adds=*/first > 0, beside);
       before = {sums + tile * kHalf, has_two};
     }
   }
@@ -140,7 +152,9 @@ Stored multiply_by(const Left& a, int64_t first_row, int64_t tiles, const BF16* 
 
 void Products::multiply(const Left& a, int64_t first_row, int64_t tiles, const BF16* panel, float* sums,
                         const RowsToDo& rows) {
-  const auto by = a.taps != nullptr ? multiply_by<true> : multiply_by<false>;
+  const auto by = a.taps != nullptr ? multiply_by<Factors::kTappedRows>
+                  : a.has_bytes     ? multiply_by<Factors::kBytes>
+                                    : multiply_by<Factors::kRows>;
   const Stored last = by(a, first_row, tiles, panel, sums, {pending_, has_two_}, rows);
   pending_ = last.sums;
   has_two_ = last.has_two;

@@ -20,6 +20,8 @@ struct Left {
   const BF16* values;
   int64_t blocks, block, square;
   const int64_t* taps = nullptr;  // kTaps of them, or null for the row itself
+  // Each value stands for two unsigned bytes, those of a panel for two signed ones, and sums are int32. Without taps.
+  bool has_bytes = false;
 };
 constexpr int64_t kTaps = 9;
 

@@ -140,8 +140,9 @@ bool can_attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads
     if (!x->device().is_cpu() || x->scalar_type() != q.scalar_type() || !has_rows(*x)) return false;
   }
   if (!can_multiply(q.scalar_type()) || q.size(2) % (2 * heads) != 0) return false;
-  // Below, ATen's is as fast.
   const bool is_amx = q.scalar_type() == at::kBFloat16 && pair_unit() == PairUnit::kAmx;
+  if (is_amx && k.stride(1) % 2 != 0) return false;  // keys are turned two values at a time
+  // Below, ATen's is as fast.
   const int64_t queries = is_amx ? 64 : 128, keys = 16, widest = 512;
   return q.size(1) >= queries && k.size(1) >= keys && q.size(2) / heads <= widest;
 }

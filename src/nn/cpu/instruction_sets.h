@@ -47,6 +47,16 @@ inline bool has_amx_bf16() {
 #endif
 }
 
+inline bool has_amx_int8() {
+#if defined(__x86_64__)
+  constexpr unsigned kAmxInt8 = 1u << 25;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAmxInt8) != 0;
+#else
+  return false;
+#endif
+}
+
 // After stores past the caches, before another thread is told that they are done.
 inline void finish_streams() {
 #if defined(__x86_64__)

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include "easel/vector_loops.h"
+#include "nn/cpu/amx_int8.h"
 #include "nn/cpu/instruction_sets.h"
 #include "nn/cpu/products.h"
 
@@ -107,8 +108,13 @@ Tensor linear(const Tensor& x, const Int8Weight& weight, const Tensor& bias, con
   Tensor y = at::empty(shape, x.options());
   const Tensor rows = x.contiguous(), more = residual.defined() ? residual.contiguous() : Tensor();
   const Tensor added = bias.defined() ? bias.to(at::kFloat).contiguous() : at::zeros({out}, at::kFloat);
-  run<T>(quantized(rows.const_data_ptr<T>(), x.numel() / in, in), weight, added.const_data_ptr<float>(),
-         more.defined() ? more.const_data_ptr<T>() : nullptr, y.mutable_data_ptr<T>());
+  const Quantized q = quantized(rows.const_data_ptr<T>(), x.numel() / in, in);
+  if (amx::can_int8(in, out)) {
+    amx::int8_linear(q.bytes, q.scales, weight, added, more, y);
+    return y;
+  }
+  run<T>(q, weight, added.const_data_ptr<float>(), more.defined() ? more.const_data_ptr<T>() : nullptr,
+         y.mutable_data_ptr<T>());
   return y;
 }
 
@@ -124,6 +130,7 @@ Int8Weight pack_int8(const Tensor& weight) {
   const Tensor wide = weight.to(at::kFloat);
   const Tensor scales = (wide.abs().amax(1) / 127).clamp_min(1e-30);
   const Tensor values = at::round(wide / scales.unsqueeze(1)).to(at::kChar);
+  if (amx::can_int8(in, out)) return {amx::pack_int8(values), scales, values.sum(1, false, at::kFloat) * 128};
   Int8Weight packed = {at::empty({out * in}, at::kChar), scales, values.sum(1, false, at::kFloat) * 128};
   for (int64_t column = 0; column < out; column += kColumns) {
     const int64_t columns = std::min(kColumns, out - column);

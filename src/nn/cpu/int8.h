@@ -7,7 +7,7 @@
 namespace easel::cpu {
 
 struct Int8Weight {
-  Tensor values;  // int8 [out / 64 blocks, in / 4, 64, 4], the last block as wide as it is
+  Tensor values;  // int8 [out / 64 blocks, in / 4, 64, 4], the last block as wide as it is; or as amx_int8.h has it
   Tensor scales;  // float32 [out]
   Tensor sums;    // float32 [out]: of a row's values, times 128, because inputs are stored from 0 to 255
 };

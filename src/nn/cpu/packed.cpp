@@ -75,6 +75,8 @@ Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& bias, const T
   return residual.defined() ? y.add_(residual) : y;
 }
 
+bool can_join(const Tensor& packed) { return is_own(packed) && packed.size(0) % kPanelColumns == 0; }
+
 bool can_linear_geglu(const Tensor& packed) { return is_own(packed) && can_panel_geglu(packed); }
 
 Tensor linear_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias) { return panel_geglu(x, packed, bias); }
