@@ -196,6 +196,17 @@ TEST_F(Amx, IsTheAttention) {
   }
 }
 
+// Keys that fill no whole tile are padded with zeros, whose scores of zero must not count.
+TEST_F(Amx, AttentionToScoresFarBelowZero) {
+  for (const int64_t keys : {1, 16, 31, 77, 128, 130, 250}) {
+    for (const double size : {1.0, 40.0}) {
+      const Tensor q = at::full({1, 40, 64}, -size).to(at::kBFloat16), v = at::randn({1, keys, 64}).to(at::kBFloat16);
+      const Tensor k = (at::rand({1, keys, 1}) + 4).expand({1, keys, 64}).to(at::kBFloat16).contiguous();
+      EXPECT_LE(relative_difference(in_double(attend(q, k, v, 1)), attended(q, k, v, 1)), 1e-2) << keys << " " << size;
+    }
+  }
+}
+
 TEST_F(Amx, AttentionReadsPartsOfWiderRows) {
   const Tensor qkv = at::randn({2, 150, 3 * 80}).to(at::kBFloat16);
   const std::vector<Tensor> parts = qkv.chunk(3, -1);

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <array>
+#include <limits>
 
 #include "nn/cpu/amx_heads.h"
 #include "nn/cpu/exp2_lanes.h"
@@ -30,7 +31,7 @@ struct Scores {
   BF16* weights = nullptr;          // [keys / 32, 32, 32]
   std::array<float, kSide> factor;  // that sums from before are to be multiplied by
   bool rescales = false;
-  int64_t block = 0, spans = 0;
+  int64_t block = 0, spans = 0, keys = 0;
   Group* group = nullptr;
 };
 
@@ -172,10 +173,20 @@ EASEL_AVX512_BF16 EASEL_INLINE float largest_of(const float* scores, int64_t spa
   return _mm512_reduce_max_ps(_mm512_max_ps(low, high));
 }
 
+// Keys beyond the last get no weight, and are not the largest where all others are far below zero.
+EASEL_AVX512_BF16 void forget_padding(float* scores, int64_t keys, int64_t spans) {
+  const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  for (int64_t first = keys / kTileRows * kTileRows; first < spans * kSide; first += kTileRows) {
+    const int64_t kept = std::max<int64_t>(keys - first, 0);
+    _mm512_mask_storeu_ps(scores + first, static_cast<__mmask16>(0xFFFF << kept), none);
+  }
+}
+
 // A query's weights.
 EASEL_AVX512_BF16 void weigh(Scores& s, int64_t row, float scale) {
   const auto r = static_cast<std::size_t>(row);
-  const float* scores = s.values + row * kBlockKeys;
+  float* scores = s.values + row * kBlockKeys;
+  if (s.keys < s.spans * kSide) forget_padding(scores, s.keys, s.spans);
   float& shift = s.group->shift[r];
   if (!s.group->bounded) {
     const float largest = std::max(shift, largest_of(scores, s.spans) * scale);
@@ -248,6 +259,7 @@ class QueryTiles {
     scores.group = &groups_[static_cast<std::size_t>(group)];
     scores.block = block;
     scores.spans = std::min(kBlockKeys / kSide, s_.spans() - block * (kBlockKeys / kSide));
+    scores.keys = std::min(kBlockKeys, s_.keys - block * kBlockKeys);
     scores.rescales = false;
   }
 
