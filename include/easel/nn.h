@@ -50,7 +50,8 @@ struct GroupNorm;
 
 // weight [out, in, kernel, kernel], bias [out], of zeros where the file has none; square kernel.
 struct Conv2d {
-  // Of the weight: as it is, in the products' layout (of a 1x1 one as a linear's), transformed, in that of matrix tiles.
+  // Of the weight: as it is, in the products' layout (of a 1x1 one as a linear's), transformed, in that of matrix
+  // tiles.
   enum class Form { kPlain, kPacked, kLinear, kWinograd, kTiles };
   std::vector<LowRank> changes;
   Tensor weight, bias;
