@@ -7,6 +7,7 @@
 
 #include "nn/cpu/amx_heads.h"
 #include "nn/cpu/exp2_lanes.h"
+#include "nn/cpu/exponentials.h"
 
 namespace easel::cpu::amx {
 
@@ -164,16 +165,7 @@ class SumUnits {
   Held& held_;
 };
 
-EASEL_AVX512_BF16 EASEL_INLINE float largest_of(const float* scores, int64_t spans) {
-  __m512 low = _mm512_loadu_ps(scores), high = _mm512_loadu_ps(scores + kTileRows);
-  for (int64_t span = 1; span < spans; ++span) {
-    low = _mm512_max_ps(low, _mm512_loadu_ps(scores + span * kSide));
-    high = _mm512_max_ps(high, _mm512_loadu_ps(scores + span * kSide + kTileRows));
-  }
-  return _mm512_reduce_max_ps(_mm512_max_ps(low, high));
-}
-
-// Keys beyond the last get no weight, and are not the largest where all others are far below zero.
+// Keys beyond the last get no weight, however far below their zeros all others are.
 EASEL_AVX512_BF16 void forget_padding(float* scores, int64_t keys, int64_t spans) {
   const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
   for (int64_t first = keys / kTileRows * kTileRows; first < spans * kSide; first += kTileRows) {
@@ -189,7 +181,7 @@ EASEL_AVX512_BF16 void weigh(Scores& s, int64_t row, float scale) {
   if (s.keys < s.spans * kSide) forget_padding(scores, s.keys, s.spans);
   float& shift = s.group->shift[r];
   if (!s.group->bounded) {
-    const float largest = std::max(shift, largest_of(scores, s.spans) * scale);
+    const float largest = std::max(shift, largest_of(scores, s.keys) * scale);
     s.factor[r] = largest > shift ? std::exp2(shift - largest) : 1;
     s.rescales |= largest > shift;
     shift = largest;

@@ -11,18 +11,20 @@ namespace easel::cpu::amx {
 #if defined(__x86_64__)
 namespace {
 
+constexpr __mmask16 kAll = 0xFFFF;  // without a mask GCC 12 warns of values that are never read (GCC bug 105593)
+
 // Of kSide or kTileRows values, those that there are.
 __mmask32 mask_of(int64_t left) { return left >= kSide ? 0xFFFFFFFFu : left <= 0 ? 0 : (1u << left) - 1; }
 
 EASEL_AVX512_BF16 __m512i widen_pair(const BF16* row, __mmask16 mask) {
-  return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, row));
+  return _mm512_maskz_cvtepu16_epi32(kAll, _mm256_maskz_loadu_epi16(mask, row));
 }
 
 // Two values side by side, for 16 columns.
 EASEL_AVX512_BF16 void interleave(const BF16* first, const BF16* second, __mmask16 mask, BF16* to) {
   const __m512i low = widen_pair(first, mask);
   const __m512i high = second == nullptr ? _mm512_setzero_si512() : widen_pair(second, mask);
-  _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+  _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_maskz_slli_epi32(kAll, high, 16)));
 }
 
 }  // namespace

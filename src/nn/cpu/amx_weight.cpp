@@ -22,23 +22,26 @@ constexpr int64_t kTile = kTileRows * kSide;  // values
 class HalfPanel {
  public:
   HalfPanel(int64_t in, int64_t places, bool is_half)
-      : in_(in), places_(places), is_half_(is_half), values_(static_cast<std::size_t>(kTileRows * in * places)) {
+      : in_(in),
+        places_(places),
+        is_half_(is_half),
+        values_(static_cast<std::size_t>(is_half ? kTileRows * in * places : 0)) {
     if (places > 1) sorted_.resize(static_cast<std::size_t>(kTileRows * kSide * places));
   }
 
-  // columns: [16, in, places]; to: this half of the panel's first tile.
-  void pack(const uint16_t* columns, uint16_t* to) {
-    const uint16_t* from = columns;
-    if (is_half_) {
-      narrow_values(columns, static_cast<int64_t>(values_.size()), values_.data());
-      from = values_.data();
-    }
+  // columns: [16, in, places]; to: this half of the panel's first tile. Whether they are finite.
+  bool pack(const uint16_t* columns, uint16_t* to) {
+    const int64_t count = kTileRows * in_ * places_;
+    const bool finite =
+        is_half_ ? narrow_values(columns, count, values_.data()) : are_finite(columns, count, kBFloat16Exponent);
+    const uint16_t* from = is_half_ ? values_.data() : columns;
     for (int64_t block = 0; block < in_ / kSide; ++block, to += 2 * kTile * places_) {
       if (places_ == 1)
         put(from + block * kSide, in_ / 2, to);
       else
         put_sorted(from + block * kSide * places_, to);
     }
+    return finite;
   }
 
  private:
@@ -51,17 +54,16 @@ class HalfPanel {
           .pitch = pitch});
   }
 
-  // The channels of a place side by side.
+  // The channels of a place side by side, of 3x3 places.
   void put_sorted(const uint16_t* from, uint16_t* to) {
     for (int64_t column = 0; column < kTileRows; ++column) {
-      const uint16_t* values = from + column * in_ * places_;
+      const uint16_t* values = from + column * in_ * kTaps;
       uint16_t* sorted = sorted_.data() + column * kSide;
-      for (int64_t place = 0; place < places_; ++place, sorted += kTile) {
-        for (int64_t c = 0; c < kSide; ++c) sorted[c] = values[c * places_ + place];
+      for (int64_t c = 0; c < kSide; ++c, values += kTaps) {
+        for (int64_t place = 0; place < kTaps; ++place) sorted[place * kTile + c] = values[place];
       }
     }
-    for (int64_t place = 0; place < places_; ++place)
-      put(sorted_.data() + place * kTile, kPairs, to + 2 * place * kTile);
+    for (int64_t place = 0; place < kTaps; ++place) put(sorted_.data() + place * kTile, kPairs, to + 2 * place * kTile);
   }
 
   const int64_t in_, places_;
@@ -75,6 +77,7 @@ PackedPanels pack_weight(const Tensor& weight) {
   const bool is_half = weight.scalar_type() == at::kHalf;
   const Tensor whole = weight.contiguous();
   const int64_t out = whole.size(0), in = whole.size(1), depth = whole.numel() / out;
+  TORCH_CHECK(depth == in || depth == kTaps * in, "tiles of a weight ", weight.sizes());
   const auto* from = static_cast<const uint16_t*>(whole.const_data_ptr());
   Tensor packed = at::empty({out, depth}, at::kBFloat16);
   auto* to = static_cast<uint16_t*>(packed.mutable_data_ptr());
@@ -83,8 +86,7 @@ PackedPanels pack_weight(const Tensor& weight) {
     HalfPanel half(in, depth / in, is_half);
     for (int64_t first = begin * kSide; first < end * kSide; first += kTileRows) {
       const uint16_t* columns = from + first * depth;
-      if (!are_finite(columns, kTileRows * depth, is_half ? kHalfExponent : kBFloat16Exponent)) finite = false;
-      half.pack(columns, to + first / kSide * kSide * depth + first % kSide / kTileRows * kTile);
+      if (!half.pack(columns, to + first / kSide * kSide * depth + first % kSide / kTileRows * kTile)) finite = false;
     }
     finish_streams();
   });

@@ -120,8 +120,35 @@ EASEL_CLONES bool are_finite(const uint16_t* values, int64_t count, uint16_t exp
   return (carried & 0x8000u) == 0;
 }
 
-EASEL_CLONES void narrow_values(const uint16_t* halves, int64_t count, uint16_t* to) {
+namespace {
+
+EASEL_CLONES void narrow_any(const uint16_t* halves, int64_t count, uint16_t* to) {
   for (int64_t i = 0; i < count; ++i) to[i] = narrow<at::BFloat16>(widen(at::Half(halves[i], at::Half::from_bits()))).x;
+}
+
+#if defined(__x86_64__)
+EASEL_AVX512_BF16 bool narrow_lanes(const uint16_t* halves, int64_t count, uint16_t* to) {
+  const __m256i exponent = _mm256_set1_epi16(kHalfExponent);
+  uint32_t is_bad = 0;
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const auto mask = static_cast<__mmask16>(count - i >= kLanes ? 0xFFFF : (1 << (count - i)) - 1);
+    const __m256i values = _mm256_maskz_loadu_epi16(mask, halves + i);
+    is_bad |= _mm256_cmpeq_epi16_mask(_mm256_and_si256(values, exponent), exponent);
+    const __m512 wide = _mm512_maskz_cvtph_ps(kAll, values);
+    _mm256_mask_storeu_epi16(to + i, mask, (__m256i)_mm512_cvtneps_pbh(wide));
+  }
+  return is_bad == 0;
+}
+#endif
+
+}  // namespace
+
+bool narrow_values(const uint16_t* halves, int64_t count, uint16_t* to) {
+#if defined(__x86_64__)
+  if (has_avx512_bf16()) return narrow_lanes(halves, count, to);
+#endif
+  narrow_any(halves, count, to);
+  return are_finite(halves, count, kHalfExponent);
 }
 
 }  // namespace easel::cpu

@@ -20,8 +20,8 @@ void widen_pairs(const at::BFloat16* pairs, int64_t count, float* first, float* 
 bool are_finite(const uint16_t* values, int64_t count, uint16_t exponent);
 constexpr uint16_t kHalfExponent = 0x7C00, kBFloat16Exponent = 0x7F80;
 
-// float16 → bfloat16.
-void narrow_values(const uint16_t* halves, int64_t count, uint16_t* to);
+// float16 → bfloat16. Whether all of them are finite.
+bool narrow_values(const uint16_t* halves, int64_t count, uint16_t* to);
 
 // Past the processor's caches into memory, which is not read before, to addresses that are multiples of 16 values. Each
 // thread ends with finish_streams() (instruction_sets.h).

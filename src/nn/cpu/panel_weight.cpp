@@ -35,8 +35,9 @@ PackedPanels pack_panels(const Tensor& weight, at::ScalarType dtype) {
                     count = std::min(kColumnsAtOnce, out - first);
       const uint16_t* few = from + first * in;
       // The first to read them, in their order.
-      if (!are_finite(few, count * in, exponent)) finite = false;
-      if (narrows) narrow_values(few, count * in, narrowed.data());
+      const bool are_good =
+          narrows ? narrow_values(few, count * in, narrowed.data()) : are_finite(few, count * in, exponent);
+      if (!are_good) finite = false;
       turn({narrows ? narrowed.data() : few, to + panel * in / 2 + first - panel, in / 2, count, columns});
     }
     finish_streams();
