@@ -284,9 +284,7 @@ class QueryTiles {
 void attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSizes& sizes, Tensor& out) {
   constexpr int64_t kQueries = kGroups * kSide;
   const HeadShape s(sizes);
-  const auto rows_of = [&](const Tensor& x, int64_t head) {
-    return Rows<BF16>{x.const_data_ptr<BF16>() + head / s.heads * x.stride(0) + head % s.heads * s.width, x.stride(1)};
-  };
+  const auto rows_of = [&](const Tensor& x, int64_t head) { return rows_of_head<BF16>(x, head, s); };
   const int64_t blocks = (s.tokens + kQueries - 1) / kQueries;
   at::parallel_for(0, s.batch * s.heads * blocks, 1, [&](int64_t begin, int64_t end) {
     const Tiles tiles;

@@ -34,13 +34,12 @@ struct Division {
   int64_t strips, columns, parts;
   explicit Division(const Sizes& s) {
     constexpr int64_t kBytes = 1 << 20, kWidest = 128;
-    const auto over = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-    columns = over(s.width, kWidest);
-    const int64_t threads = at::get_num_threads(), row = 2 * s.in * (over(s.width, columns) + 2);
+    columns = at::divup(s.width, kWidest);
+    const int64_t threads = at::get_num_threads(), row = 2 * s.in * (at::divup(s.width, columns) + 2);
     const int64_t most = std::max<int64_t>(kBytes / row - 2, 1);
-    strips = over(s.rows(), most);
-    if (strips > 1 || s.rows() * s.width > 1024) strips = std::min(over(strips, threads) * threads, s.rows());
-    parts = over(threads, strips * columns);
+    strips = at::divup(s.rows(), most);
+    if (strips > 1 || s.rows() * s.width > 1024) strips = std::min(at::divup(strips, threads) * threads, s.rows());
+    parts = at::divup(threads, strips * columns);
   }
   int64_t windows() const { return strips * columns; }
   Window window(const Sizes& s, int64_t i) const {

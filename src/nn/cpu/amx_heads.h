@@ -6,8 +6,6 @@
 
 namespace easel::cpu::amx {
 
-constexpr int64_t kTile = kTileRows * kSide;  // values of bfloat16
-
 struct HeadShape : AttentionSizes {
   explicit HeadShape(const AttentionSizes& s) : AttentionSizes(s) {}
   int64_t steps() const { return (width + kSide - 1) / kSide; }  // of a score's depth

@@ -1,6 +1,7 @@
 #include "nn/cpu/amx_linear.h"
 
 #include "nn/cpu/amx_tasks.h"
+#include "nn/cpu/linear_parts.h"
 
 namespace easel::cpu::amx {
 namespace {
@@ -11,7 +12,7 @@ struct Operands {
   Operands(const Tensor& x_, const Tensor& packed_, const Tensor& bias_)
       : x(x_.contiguous()),
         packed(packed_),
-        bias(bias_.defined() ? bias_.to(at::kFloat).contiguous() : at::zeros({packed.size(0)}, at::kFloat)),
+        bias(bias_in_float(bias_, packed.size(0))),
         rows(x.numel() / x.size(-1)),
         in(packed.size(1)),
         out(packed.size(0)) {
@@ -20,12 +21,6 @@ struct Operands {
   RowsAndPanels factors() const { return {x.const_data_ptr<BF16>(), packed.const_data_ptr<BF16>(), rows, in}; }
   const float* bias_of(int64_t panel) const { return bias.const_data_ptr<float>() + panel * kSide; }
 };
-
-Tensor wide_as(const Tensor& x, int64_t width) {
-  std::vector<int64_t> shape = x.sizes().vec();
-  shape.back() = width;
-  return at::empty(shape, x.options());
-}
 
 }  // namespace
 

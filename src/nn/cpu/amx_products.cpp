@@ -8,7 +8,6 @@ namespace easel::cpu::amx {
 namespace {
 
 constexpr int64_t kLine = 64, kRowBytes = kSide * sizeof(BF16), kSumBytes = kSide * sizeof(float);
-constexpr int64_t kHalf = kTileRows * kSide;  // values of the second of two tiles lie so far behind the first's
 
 // What is done at each step beside the products: lines are fetched that will be read soon, and rows worked on.
 class Beside {
@@ -41,28 +40,28 @@ class Beside {
 };
 
 // Of tiles 0 to 3, which hold a square's sums: two rows of two tiles.
-template <int kTile>
+template <int kSums>
 EASEL_INLINE float* place_in(float* sums) {
-  return sums + kTile / 2 * kHalf + kTile % 2 * kTileRows;
+  return sums + kSums / 2 * kTile + kSums % 2 * kTileRows;
 }
 
 // The sums of the square before, that are stored one by one as their tiles are wanted.
 struct Stored {
   float* sums;
   bool has_two;
-  template <int kTile>
+  template <int kSums>
   EASEL_INLINE void vacate() const {
-    if (sums != nullptr && (kTile < 2 || has_two)) store<kTile>(place_in<kTile>(sums), kSumBytes);
+    if (sums != nullptr && (kSums < 2 || has_two)) store<kSums>(place_in<kSums>(sums), kSumBytes);
   }
 };
 
-template <int kTile>
+template <int kSums>
 EASEL_INLINE void begin(const Stored& before, float* sums, bool adds) {
-  before.vacate<kTile>();
+  before.vacate<kSums>();
   if (adds)
-    load<kTile>(place_in<kTile>(sums), kSumBytes);
+    load<kSums>(place_in<kSums>(sums), kSumBytes);
   else
-    clear<kTile>();
+    clear<kSums>();
 }
 
 enum class Factors { kRows, kTappedRows, kBytes };
@@ -80,10 +79,10 @@ template <bool kTwo, Factors kFactors>
 EASEL_INLINE void first_step(const BF16* a, const BF16* b, const Stored& before, float* sums, bool adds) {
   load<4>(a, kRowBytes), load<6>(b, kRowBytes);
   begin<0>(before, sums, adds), add<kFactors, 0, 4, 6>();
-  load<7>(b + kHalf, kRowBytes);
+  load<7>(b + kTile, kRowBytes);
   begin<1>(before, sums, adds), add<kFactors, 1, 4, 7>();
   if constexpr (kTwo) {
-    load<5>(a + kHalf, kRowBytes);
+    load<5>(a + kTile, kRowBytes);
     begin<2>(before, sums, adds), add<kFactors, 2, 5, 6>();
     begin<3>(before, sums, adds), add<kFactors, 3, 5, 7>();
   } else {
@@ -93,10 +92,10 @@ EASEL_INLINE void first_step(const BF16* a, const BF16* b, const Stored& before,
 
 template <bool kTwo, Factors kFactors>
 EASEL_INLINE void step(const BF16* a, const BF16* b) {
-  load<4>(a, kRowBytes), load<6>(b, kRowBytes), load<7>(b + kHalf, kRowBytes);
+  load<4>(a, kRowBytes), load<6>(b, kRowBytes), load<7>(b + kTile, kRowBytes);
   add<kFactors, 0, 4, 6>(), add<kFactors, 1, 4, 7>();
   if constexpr (kTwo) {
-    load<5>(a + kHalf, kRowBytes);
+    load<5>(a + kTile, kRowBytes);
     add<kFactors, 2, 5, 6>(), add<kFactors, 3, 5, 7>();
   }
 }
@@ -140,8 +139,8 @@ Stored multiply_by(const Left& a, int64_t first_row, int64_t tiles, const BF16* 
       const BF16* rows = a.values + first * a.block + (first_row + tile * kTileRows) / kSide * a.square;
       const bool has_two = tile + 1 < tiles;
       const auto add_rows = has_two ? add_square<true, kFactors> : add_square<false, kFactors>;
-      add_rows(a, rows, blocks, b, before, sums + tile * kHalf, /*adds=*/first > 0, beside);
-      before = {sums + tile * kHalf, has_two};
+      add_rows(a, rows, blocks, b, before, sums + tile * kTile, /*adds=*/first > 0, beside);
+      before = {sums + tile * kTile, has_two};
     }
   }
   beside.finish();

@@ -10,7 +10,8 @@ using BF16 = at::BFloat16;
 constexpr int64_t kSide = 32;             // columns of a panel, and the depth of one step of a product
 constexpr int64_t kStep = kSide * kSide;  // values of a panel that a step takes: [2, 16, 16, 2]
 constexpr int64_t kTileRows = 16;
-constexpr int64_t kGroupTiles = 8;  // whose sums, 16 KB, stay in the first-level cache
+constexpr int64_t kTile = kTileRows * kSide;  // values of bfloat16
+constexpr int64_t kGroupTiles = 8;            // whose sums, 16 KB, stay in the first-level cache
 constexpr int64_t kGroupRows = kGroupTiles * kTileRows;
 
 // Rows to be multiplied, their depth in blocks of kSide: value d of row r of block b lies at values[b · block + (r /

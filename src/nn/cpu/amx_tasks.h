@@ -23,12 +23,11 @@ struct Division {
     constexpr int64_t kBytes = 640 << 10, kFewest = 128, kMost = 1024;
     const int64_t threads = at::get_num_threads();
     const int64_t most = std::clamp(kBytes / (2 * o.in) / kSide * kSide, kFewest, kMost);
-    const auto over = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-    chunks = over(o.count, most);
-    if (o.count >= threads * kFewest) chunks = over(chunks, threads) * threads;
-    rows = over(over(o.count, chunks), kSide) * kSide;
-    chunks = over(o.count, rows);
-    parts = over(threads, chunks);
+    chunks = at::divup(o.count, most);
+    if (o.count >= threads * kFewest) chunks = at::divup(chunks, threads) * threads;
+    rows = at::divup(at::divup(o.count, chunks), kSide) * kSide;
+    chunks = at::divup(o.count, rows);
+    parts = at::divup(threads, chunks);
   }
 };
 

@@ -15,8 +15,7 @@ bool can_pack(int64_t in, int64_t out) { return pair_unit() == PairUnit::kAmx &&
 
 namespace {
 
-constexpr int64_t kPairs = kSide / 2;         // of a block's depth
-constexpr int64_t kTile = kTileRows * kSide;  // values
+constexpr int64_t kPairs = kSide / 2;  // of a block's depth
 
 // Half a panel's columns.
 class HalfPanel {

@@ -32,6 +32,11 @@ struct Rows {
   Rows from(int64_t i) const { return {at(i), stride}; }
 };
 
+template <class T>
+Rows<T> rows_of_head(const Tensor& x, int64_t head, const AttentionSizes& s) {
+  return {x.const_data_ptr<T>() + head / s.heads * x.stride(0) + head % s.heads * s.width, x.stride(1)};
+}
+
 float square_of(const float* row, int64_t count);
 float square_of(const at::BFloat16* row, int64_t count);
 
@@ -66,9 +71,7 @@ bool begin_queries(const Rows<T>& q, int64_t count, const AttentionSizes& s, flo
 // stride of out) for every block of queries.
 template <class T, class Packed, class Block>
 void attend_in_blocks(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSizes& s, Tensor& out) {
-  const auto rows_of = [&](const Tensor& x, int64_t head) {
-    return Rows<T>{x.const_data_ptr<T>() + head / s.heads * x.stride(0) + head % s.heads * s.width, x.stride(1)};
-  };
+  const auto rows_of = [&](const Tensor& x, int64_t head) { return rows_of_head<T>(x, head, s); };
   Packed packed(s);
   const int64_t all = s.batch * s.heads, blocks = (s.tokens + kQueries - 1) / kQueries;
   at::parallel_for(0, all, 1, [&](int64_t begin, int64_t end) {

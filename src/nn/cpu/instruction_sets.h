@@ -37,25 +37,17 @@ inline bool has_avx512_vnni() {
 #endif
 }
 
-inline bool has_amx_bf16() {
+// A bit of what the processor says of its extensions in EDX of leaf 7, which the compiler may not know yet.
+inline bool has_extension([[maybe_unused]] unsigned bit) {
 #if defined(__x86_64__)
-  constexpr unsigned kAmxBf16 = 1u << 22;
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAmxBf16) != 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & 1u << bit) != 0;
 #else
   return false;
 #endif
 }
-
-inline bool has_amx_int8() {
-#if defined(__x86_64__)
-  constexpr unsigned kAmxInt8 = 1u << 25;
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAmxInt8) != 0;
-#else
-  return false;
-#endif
-}
+inline bool has_amx_bf16() { return has_extension(22); }
+inline bool has_amx_int8() { return has_extension(25); }
 
 // After stores past the caches, before another thread is told that they are done.
 inline void finish_streams() {

@@ -5,6 +5,7 @@
 #include "easel/vector_loops.h"
 #include "nn/cpu/amx_int8.h"
 #include "nn/cpu/instruction_sets.h"
+#include "nn/cpu/linear_parts.h"
 #include "nn/cpu/products.h"
 
 namespace easel::cpu {
@@ -103,11 +104,9 @@ void run(const Quantized& q, const Int8Weight& w, const float* bias, const T* re
 template <class T>
 Tensor linear(const Tensor& x, const Int8Weight& weight, const Tensor& bias, const Tensor& residual) {
   const int64_t in = x.size(-1), out = weight.scales.size(0);
-  std::vector<int64_t> shape = x.sizes().vec();
-  shape.back() = out;
-  Tensor y = at::empty(shape, x.options());
+  Tensor y = wide_as(x, out);
   const Tensor rows = x.contiguous(), more = residual.defined() ? residual.contiguous() : Tensor();
-  const Tensor added = bias.defined() ? bias.to(at::kFloat).contiguous() : at::zeros({out}, at::kFloat);
+  const Tensor added = bias_in_float(bias, out);
   const Quantized q = quantized(rows.const_data_ptr<T>(), x.numel() / in, in);
   if (amx::can_int8(in, out)) {
     amx::int8_linear(q.bytes, q.scales, weight, added, more, y);

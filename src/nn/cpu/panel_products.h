@@ -8,6 +8,7 @@
 
 #include "easel/vector_loops.h"
 #include "nn/cpu/half_rows.h"
+#include "nn/cpu/linear_parts.h"
 #include "nn/cpu/panel_finish.h"
 #include "nn/cpu/panels.h"
 #include "nn/cpu/products.h"
@@ -62,7 +63,7 @@ struct Operands {
   Operands(const Tensor& x_, const Tensor& packed_, const Tensor& bias_, int64_t rows_)
       : x(x_),
         packed(packed_),
-        bias(bias_.defined() ? bias_.to(at::kFloat).contiguous() : at::zeros({packed.size(0)}, at::kFloat)),
+        bias(bias_in_float(bias_, packed.size(0))),
         rows(rows_),
         in(packed.size(1)),
         out(packed.size(0)),

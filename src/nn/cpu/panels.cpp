@@ -3,6 +3,7 @@
 #include "nn/cpu/amx_linear.h"
 #include "nn/cpu/amx_weight.h"
 #include "nn/cpu/instruction_sets.h"
+#include "nn/cpu/linear_parts.h"
 #include "nn/cpu/panel_products.h"
 
 namespace easel::cpu {
@@ -55,12 +56,6 @@ Operands<X> rows_of(const Tensor& x, const Tensor& packed, const Tensor& bias) {
 }
 
 bool is_by_tiles(const Tensor& x) { return x.scalar_type() == at::kBFloat16 && pair_unit() == PairUnit::kAmx; }
-
-Tensor wide_as(const Tensor& x, int64_t width) {
-  std::vector<int64_t> shape = x.sizes().vec();
-  shape.back() = width;
-  return at::empty(shape, x.options());
-}
 
 }  // namespace
 
