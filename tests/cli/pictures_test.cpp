@@ -117,8 +117,9 @@ TEST_F(Pictures, ToStandardOutput) {
 }
 
 TEST_F(Pictures, ProgressAsJson) {
+  // So large that a picture is saved, beside the next one's steps, long before the first of them ends.
   const Result good =
-      run({"a", "-s", "1", "-b", "2", "--steps=2", "-W64", "-H64", "--sampler", "ddim", "--progress", "json", "-q"});
+      run({"a", "-s", "1", "-b", "2", "--steps=2", "-W256", "-H256", "--sampler", "ddim", "--progress", "json", "-q"});
   Words events;
   for (const std::string& line : lines_of(good.err)) events.push_back(json::parse(line).at("event"));
   EXPECT_EQ(events, (Words{"start", "step", "step", "picture", "step", "step", "picture", "end"})) << good.err;
