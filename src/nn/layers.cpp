@@ -321,8 +321,6 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t head
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, AttentionMask mask) {
   const bool fast = kernels() == Kernels::kFast && mask == AttentionMask::kNone && cpu::can_attend(q, k, v, heads);
   if (fast) return cpu::attention(q, k, v, heads);
-  if (kernels() == Kernels::kFast && mask == AttentionMask::kNone && cpu::should_widen(q))
-    return attention(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), heads, mask).to(q.dtype());
   return attention(q, k, v, heads, Tensor(), mask == AttentionMask::kCausal);
 }
 

@@ -418,7 +418,7 @@ TEST(Exponentials, OverTheirWholeRange) {
 
 // A softmax in two parts of rows, the second with larger scores, against float64.
 TEST(Softmax, OfColumnsInParts) {
-  if (!cpu::has_avx512()) GTEST_SKIP() << "no AVX512 here";
+  if (!cpu::has_float_products()) GTEST_SKIP() << "no AVX2 here";
   at::manual_seed(1);
   for (const int64_t columns : {1, 15, 16, 33, 64}) {
     for (const int64_t rows : {1, 7, 256}) {
@@ -447,7 +447,7 @@ TEST(Softmax, OfColumnsInParts) {
 }
 
 TEST(Softmax, OfScoresFarApartAndNotFinite) {
-  if (!cpu::has_avx512()) GTEST_SKIP() << "no AVX512 here";
+  if (!cpu::has_float_products()) GTEST_SKIP() << "no AVX2 here";
   Tensor scores = at::zeros({3, 64}), total = at::zeros({64});
   const Tensor shift = at::zeros({64});
   scores[0].fill_(-1e30f);
@@ -462,31 +462,38 @@ TEST(Softmax, OfScoresFarApartAndNotFinite) {
 }
 
 TEST(Products, OfAllSizes) {
+  if (!cpu::has_float_products()) GTEST_SKIP() << "no AVX2 here";
   at::manual_seed(1);
   for (const auto& [rows, columns, depth] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 2},
                                              {7, 16, 4},
                                              {13, 17, 40},
                                              {33, 40, 6},
                                              {10, 77, 80},
+                                             {12, 64, 514},
+                                             {29, 63, 600},
                                              {5, 160, 256},
                                              {256, 250, 38}}) {
-    const Tensor a = at::randn({rows, depth}), b = at::randn({depth, columns}), first = at::randn({rows, columns});
+    constexpr int64_t kBeside = 3;  // columns of others
+    const Tensor a = at::randn({rows, depth}), b = at::randn({depth, columns}),
+                 first = at::randn({rows, columns + kBeside});
+    const cpu::ProductSizes sizes{rows, columns, depth, depth, columns, columns + kBeside};
     const auto check = [&](const Tensor& x, const Tensor& y, const Tensor& got, bool adds) {
       const Tensor product = x.to(at::kDouble).matmul(y.to(at::kDouble));
-      const Tensor want = adds ? product + first.to(at::kDouble) : product;
-      EXPECT_LE(relative_difference(got.to(at::kDouble), want), 1e-6) << rows << " " << columns << " " << depth;
+      const Tensor sums = got.narrow(1, 0, columns).to(at::kDouble);
+      const Tensor want = adds ? product + first.narrow(1, 0, columns).to(at::kDouble) : product;
+      EXPECT_LE(relative_difference(sums, want), 1e-6) << rows << " " << columns << " " << depth;
+      EXPECT_TRUE(at::equal(got.narrow(1, columns, kBeside), first.narrow(1, columns, kBeside)));
     };
     for (const bool adds : {false, true}) {
       Tensor c = first.clone();
-      cpu::multiply({rows, columns, depth, depth, columns, columns}, a.const_data_ptr<float>(),
-                    b.const_data_ptr<float>(), c.mutable_data_ptr<float>(), adds);
+      cpu::multiply(sizes, a.const_data_ptr<float>(), b.const_data_ptr<float>(), c.mutable_data_ptr<float>(), adds);
       check(a, b, c, adds);
       if (cpu::pair_unit() != cpu::PairUnit::kAvx512) continue;
       const Tensor a2 = a.to(at::kBFloat16), b2 = b.to(at::kBFloat16);
       const Tensor pairs = b2.view({depth / 2, 2, columns}).transpose(1, 2).contiguous();
       c = first.clone();
-      cpu::multiply({rows, columns, depth, depth, columns, columns}, a2.const_data_ptr<at::BFloat16>(),
-                    pairs.const_data_ptr<at::BFloat16>(), c.mutable_data_ptr<float>(), adds);
+      cpu::multiply(sizes, a2.const_data_ptr<at::BFloat16>(), pairs.const_data_ptr<at::BFloat16>(),
+                    c.mutable_data_ptr<float>(), adds);
       check(a2, b2, c, adds);
     }
   }

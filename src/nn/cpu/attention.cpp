@@ -4,7 +4,6 @@
 #include "nn/cpu/amx_attention.h"
 #include "nn/cpu/attention_blocks.h"
 #include "nn/cpu/exponentials.h"
-#include "nn/cpu/instruction_sets.h"
 
 namespace easel::cpu {
 
@@ -129,7 +128,7 @@ class QueryRows {
 bool has_rows(const Tensor& x) { return x.dim() == 3 && x.stride(2) == 1 && x.stride(1) >= x.size(2); }
 
 bool can_multiply(at::ScalarType dtype) {
-  if (!has_avx512()) return false;
+  if (!has_float_products()) return false;
   return dtype == at::kFloat || (dtype == at::kBFloat16 && pair_unit() != PairUnit::kNone);
 }
 
@@ -145,10 +144,6 @@ bool can_attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads
   // Below, ATen's is as fast.
   const int64_t queries = is_amx ? 64 : 128, keys = 16, widest = 512;
   return q.size(1) >= queries && k.size(1) >= keys && q.size(2) / heads <= widest;
-}
-
-bool should_widen(const Tensor& q) {
-  return q.is_cpu() && q.scalar_type() == at::kBFloat16 && pair_unit() == PairUnit::kWidened && !has_avx512();
 }
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {

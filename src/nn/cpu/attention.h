@@ -16,8 +16,4 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t head
 // Whether attention() takes them, and is the faster one.
 bool can_attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads);
 
-// Whether ATen's attention is to be called with float32 in place of bfloat16: neither it nor attention() above has
-// instructions for it.
-bool should_widen(const Tensor& q);
-
 }  // namespace easel::cpu

@@ -47,21 +47,40 @@ EASEL_AVX512 void widen_pair_lanes(const void* pairs, int64_t count, float* firs
   }
 }
 
-EASEL_AVX512 void stream_lanes(const float* from, int64_t count, float* to) {
-  for (int64_t i = 0; i < count; i += kLanes) _mm512_stream_ps(to + i, _mm512_loadu_ps(from + i));
+constexpr int64_t kFew = 8;  // lanes of AVX2
+
+EASEL_AVX2 __m256 widen_few(const at::Half* from) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
-EASEL_AVX512 void stream_lanes(const float* from, int64_t count, float scale, at::Half* to) {
-  const __m512 factor = _mm512_set1_ps(scale);
-  for (int64_t i = 0; i < count; i += kLanes) {
-    const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(from + i), factor);
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(to + i),
-                        _mm512_maskz_cvtps_ph(kAll, scaled, _MM_FROUND_TO_NEAREST_INT));
+EASEL_AVX2 void widen_lanes_avx2(const at::Half* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; i += kFew) _mm256_storeu_ps(to + i, widen_few(from + i));
+}
+// As many pairs of halves as there are whole vectors of.
+EASEL_AVX2 int64_t widen_few_pairs(const at::Half* pairs, int64_t count, float* first, float* second) {
+  // In each half of a register the first of each pair, then the second.
+  const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,  //
+                                         0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+  constexpr int kFirstQuarters = 0b11'01'10'00;  // 0, 2, 1, 3
+  int64_t i = 0;
+  for (; i + kFew <= count; i += kFew) {
+    const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs + 2 * i));
+    const __m256i sorted = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(both, order), kFirstQuarters);
+    _mm256_storeu_ps(first + i, _mm256_cvtph_ps(_mm256_castsi256_si128(sorted)));
+    _mm256_storeu_ps(second + i, _mm256_cvtph_ps(_mm256_extracti128_si256(sorted, 1)));
+  }
+  return i;
+}
+
+EASEL_AVX2 void stream_lanes(const float* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; i += kFew) _mm256_stream_ps(to + i, _mm256_loadu_ps(from + i));
+}
+EASEL_AVX2 void stream_lanes(const float* from, int64_t count, float scale, at::Half* to) {
+  const __m256 factor = _mm256_set1_ps(scale);
+  for (int64_t i = 0; i < count; i += kFew) {
+    const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(from + i), factor);
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), _mm256_cvtps_ph(scaled, _MM_FROUND_TO_NEAREST_INT));
   }
 }
-#else
-void widen_lanes(const at::Half*, int64_t, float*) {}
-void stream_lanes(const float*, int64_t, float*) {}
-void stream_lanes(const float*, int64_t, float, at::Half*) {}
 #endif
 
 #define EASEL_WIDEN_PAIRS(T)                                                                \
@@ -80,8 +99,11 @@ EASEL_WIDEN_PAIRS(at::BFloat16)
 void widen_pairs(const at::Half* pairs, int64_t count, float* first, float* second) {
 #if defined(__x86_64__)
   if (has_avx512()) return widen_pair_lanes<Halves>(pairs, count, first, second);
-#endif
+  const int64_t done = has_avx2() ? widen_few_pairs(pairs, count, first, second) : 0;
+  return widen_any(pairs + 2 * done, count - done, first + done, second + done);
+#else
   widen_any(pairs, count, first, second);
+#endif
 }
 void widen_pairs(const at::BFloat16* pairs, int64_t count, float* first, float* second) {
 #if defined(__x86_64__)
@@ -94,21 +116,23 @@ EASEL_CLONES void widen_row(const at::BFloat16* from, int64_t count, float* to) 
   for (int64_t i = 0; i < count; ++i) to[i] = widen(from[i]);
 }
 
-// Without AVX512 the tests alone come here.
 void widen_row(const at::Half* from, int64_t count, float* to) {
-  if (has_avx512())
-    widen_lanes(from, count, to);
-  else
-    std::copy_n(from, count, to);
+#if defined(__x86_64__)
+  if (has_avx512()) return widen_lanes(from, count, to);
+  if (has_avx2()) return widen_lanes_avx2(from, count, to);
+#endif
+  std::copy_n(from, count, to);
 }
 void stream_row(const float* from, int64_t count, float* to) {
-  if (has_avx512())
-    stream_lanes(from, count, to);
-  else
-    std::copy_n(from, count, to);
+#if defined(__x86_64__)
+  if (has_avx2()) return stream_lanes(from, count, to);
+#endif
+  std::copy_n(from, count, to);
 }
 void stream_row(const float* from, int64_t count, float scale, at::Half* to) {
-  if (has_avx512()) return stream_lanes(from, count, scale, to);
+#if defined(__x86_64__)
+  if (has_avx2()) return stream_lanes(from, count, scale, to);
+#endif
   for (int64_t i = 0; i < count; ++i) to[i] = from[i] * scale;
 }
 

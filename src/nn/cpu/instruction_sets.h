@@ -1,21 +1,36 @@
 // What the processor has, beyond what the compiler chooses clones by.
 #pragma once
 
+#include <ATen/Version.h>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <xmmintrin.h>
 
-// Before functions of intrinsics: for processors where has_avx512() or has_avx512_bf16() is true.
+// Before functions of intrinsics: for processors where has_avx2(), has_avx512() or has_avx512_bf16() is true.
+#define EASEL_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define EASEL_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 #define EASEL_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 #endif
 
 namespace easel::cpu {
 
+// With FMA and the conversions of float16, which every processor has that has AVX2.
+inline bool has_avx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#else
+  return false;
+#endif
+}
+
+// Nor does libtorch's own variable ATEN_CPU_CAPABILITY=avx2 forbid it, by which older processors' kernels can be tried.
 inline bool has_avx512() {
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                          at::get_cpu_capability() == "AVX512";
+  return has;
 #else
   return false;
 #endif

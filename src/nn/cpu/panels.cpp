@@ -2,7 +2,6 @@
 
 #include "nn/cpu/amx_linear.h"
 #include "nn/cpu/amx_weight.h"
-#include "nn/cpu/instruction_sets.h"
 #include "nn/cpu/linear_parts.h"
 #include "nn/cpu/panel_products.h"
 
@@ -41,7 +40,7 @@ bool can_panels(int64_t in, int64_t out, at::ScalarType dtype) {
   if (in % 2 != 0) return false;
   constexpr int64_t kFewest = 16;
   const int64_t fewer = std::min(in, out);
-  if (dtype == at::kFloat) return has_avx512() && fewer > kMostOfSmall;
+  if (dtype == at::kFloat) return has_float_products() && fewer > kMostOfSmall;
   const PairUnit unit = pair_unit();
   if (dtype == at::kBFloat16 && unit == PairUnit::kAmx) return amx::can_pack(in, out);
   return dtype == at::kBFloat16 && (unit == PairUnit::kAvx512 || unit == PairUnit::kWidened) && fewer >= kFewest;

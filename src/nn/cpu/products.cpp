@@ -3,6 +3,7 @@
 #include <ATen/native/CPUBlas.h>
 
 #include "nn/cpu/amx.h"
+#include "nn/cpu/avx2_products.h"
 #include "nn/cpu/instruction_sets.h"
 
 #if defined(__x86_64__)
@@ -149,24 +150,7 @@ void multiply_quads(const ProductSizes&, const uint8_t*, const int8_t*, int32_t*
 PairUnit find_pair_unit() {
   if (amx::has_tiles() && blas::could_pack(at::kBFloat16)) return PairUnit::kAmx;
   if (has_avx512_bf16()) return PairUnit::kAvx512;
-#if defined(__x86_64__)
-  return PairUnit::kWidened;
-#else
-  return PairUnit::kNone;
-#endif
-}
-
-// By the BLAS that libtorch has for older processors.
-void multiply_by_blas(const ProductSizes& s, const float* a, const float* b, float* c, bool adds) {
-  const auto matrix = [](const float* values, int64_t rows, int64_t columns, int64_t stride) {
-    return at::from_blob(const_cast<float*>(values), {rows, columns}, {stride, 1}, at::kFloat);
-  };
-  Tensor sums = matrix(c, s.rows, s.columns, s.c_stride);
-  const Tensor left = matrix(a, s.rows, s.depth, s.a_stride), right = matrix(b, s.depth, s.columns, s.b_stride);
-  if (adds)
-    sums.addmm_(left, right);
-  else
-    at::mm_out(sums, left, right);
+  return has_float_products() ? PairUnit::kWidened : PairUnit::kNone;
 }
 
 }  // namespace
@@ -181,9 +165,11 @@ void multiply(const ProductSizes& s, const BF16* a, const BF16* b, float* c, boo
 }
 
 void multiply(const ProductSizes& s, const float* a, const float* b, float* c, bool adds) {
-  if (!has_avx512()) return multiply_by_blas(s, a, b, c, adds);
+  if (!has_avx512()) return avx2::multiply(s, a, b, c, adds);
   blas::brgemm(s.rows, s.columns, s.depth, s.a_stride, s.b_stride, s.c_stride, adds, a, b, c, /*is_vnni=*/false);
 }
+
+bool has_float_products() { return has_avx2(); }
 
 bool has_quads() { return has_avx512_vnni(); }
 

@@ -7,7 +7,7 @@ namespace easel::cpu {
 
 // What multiplies bfloat16: AMX (amx.h); AVX512-BF16 by a kernel of our own (oneDNN offers none to
 // others there); on older x86-64 float32's products of widened values (oneDNN's take three times as long there, and
-// want AVX512).
+// want AVX512). kNone: none of these, because the processor has no AVX2 either.
 enum class PairUnit { kNone, kAmx, kAvx512, kWidened };
 PairUnit pair_unit();
 
@@ -15,6 +15,9 @@ struct ProductSizes {
   int64_t rows, columns, depth;
   int64_t a_stride, b_stride, c_stride;  // values from row to row; of paired B, values from pair to pair over 2
 };
+
+// Whether there are products of float32, and what goes with them in half_rows.h and softmax_columns.h: from AVX2 on.
+bool has_float_products();
 
 // C (+)= A·B with float32 sums. bfloat16: depth even, B in pairs of rows, [depth/2, columns, 2]; needs AVX512-BF16.
 void multiply(const ProductSizes& s, const at::BFloat16* a, const at::BFloat16* b, float* c, bool adds);

@@ -1,5 +1,7 @@
 #include "nn/cpu/softmax_columns.h"
 
+#include <array>
+
 #include "easel/vector_loops.h"
 #include "nn/cpu/instruction_sets.h"
 
@@ -11,12 +13,16 @@ namespace easel::cpu {
 namespace {
 
 #if defined(__x86_64__)
+// Of 2^x over [0, 1), because the instruction that scales takes the exponent's floor: 7.5e-8 relative.
+constexpr float kQuintic[] = {0.999999925f, 0.693153073f, 0.240153617f, 0.0558263178f, 0.00898934038f, 0.00187757656f};
+
+// ---- AVX512 -------------------------------------------------------------------------------------------------------
+
+namespace avx512 {
+
 constexpr int64_t kLanes = 16;
 constexpr int kVectors = kStrip / kLanes;  // whose shifts and totals stay in registers
 constexpr __mmask16 kAll = 0xFFFF;         // without a mask GCC 12 warns of values that are never read (GCC bug 105593)
-
-// Of 2^x over [0, 1), because the instruction that scales takes the exponent's floor: 7.5e-8 relative.
-constexpr float kQuintic[] = {0.999999925f, 0.693153073f, 0.240153617f, 0.0558263178f, 0.00898934038f, 0.00187757656f};
 
 EASEL_AVX512 EASEL_INLINE __m512 exp2_of(__m512 x) {
   x = _mm512_maskz_max_ps(kAll, _mm512_set1_ps(-100), x);  // in this order NaN stays
@@ -80,19 +86,101 @@ EASEL_AVX512 void exponentials(const ScoreStrip& s, float scale, const float* sh
     _mm512_mask_storeu_ps(total + v * kLanes, masks.of[v], _mm512_add_ps(before, sums[v]));
   }
 }
-#else
-bool raise(const ScoreStrip&, float, float*, float*) { return false; }
-void exponentials(const ScoreStrip&, float, const float*, float*) {}
+}  // namespace avx512
+
+// ---- AVX2 ---------------------------------------------------------------------------------------------------------
+
+namespace avx2 {
+
+constexpr int64_t kLanes = 8;
+constexpr int kVectors = 4;  // whose shifts and totals stay in registers
+constexpr int64_t kColumns = kVectors * kLanes;
+
+EASEL_AVX2 EASEL_INLINE __m256 exp2_of(__m256 x) {
+  x = _mm256_max_ps(_mm256_set1_ps(-100), x);  // in this order NaN stays
+  const __m256 whole = _mm256_floor_ps(x), f = _mm256_sub_ps(x, whole);
+  __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(kQuintic[5]), f, _mm256_set1_ps(kQuintic[4]));
+  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(kQuintic[3]));
+  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(kQuintic[2]));
+  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(kQuintic[1]));
+  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(kQuintic[0]));
+  const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(whole), 23);
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
+}
+
+// Of kColumns columns, of which there may be fewer.
+EASEL_AVX2 void exponentials_of_few(float* scores, int64_t rows, float scale, const float* shift, float* total) {
+  const __m256 factor = _mm256_set1_ps(scale);
+  __m256 minus[kVectors], sums[kVectors];
+  for (int v = 0; v < kVectors; ++v) {
+    minus[v] = _mm256_loadu_ps(shift + v * kLanes);
+    sums[v] = _mm256_setzero_ps();
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      float* const at = scores + r * kStrip + v * kLanes;
+      const __m256 e = exp2_of(_mm256_fmsub_ps(_mm256_loadu_ps(at), factor, minus[v]));
+      sums[v] = _mm256_add_ps(sums[v], e);
+      _mm256_storeu_ps(at, e);
+    }
+  }
+  for (int v = 0; v < kVectors; ++v) {
+    float* const at = total + v * kLanes;
+    _mm256_storeu_ps(at, _mm256_add_ps(_mm256_loadu_ps(at), sums[v]));
+  }
+}
+
+void exponentials(const ScoreStrip& s, float scale, const float* shift, float* total) {
+  for (int64_t first = 0; first < s.columns; first += kColumns) {
+    const auto count = static_cast<std::size_t>(std::min(kColumns, s.columns - first));
+    std::array<float, kColumns> shifts = {}, totals = {};
+    std::copy_n(shift + first, count, shifts.begin());
+    exponentials_of_few(s.scores + first, s.rows, scale, shifts.data(), totals.data());
+    for (std::size_t c = 0; c < count; ++c) total[first + static_cast<int64_t>(c)] += totals[c];
+  }
+}
+
+EASEL_AVX2 EASEL_INLINE float exp2_of(float x) { return _mm256_cvtss_f32(exp2_of(_mm256_set1_ps(x))); }
+
+EASEL_AVX2 bool raise(const ScoreStrip& s, float scale, float* shift, float* factor) {
+  std::array<float, kStrip> largest;
+  std::copy_n(s.scores, kStrip, largest.begin());
+  for (int64_t r = 1; r < s.rows; ++r) {
+    for (std::size_t c = 0; c < kStrip; ++c)
+      largest[c] = std::max(largest[c], s.scores[r * kStrip + static_cast<int64_t>(c)]);
+  }
+  bool rose = false;
+  for (int64_t c = 0; c < s.columns; ++c) {
+    const float before = shift[c], now = std::max(before, largest[static_cast<std::size_t>(c)] * scale);
+    rose |= now > before;
+    shift[c] = now;
+    factor[c] = exp2_of(before - now);
+  }
+  return rose;
+}
+
+}  // namespace avx2
 #endif
 
 }  // namespace
 
-bool raise_shifts(const ScoreStrip& s, float scale, float* shift, float* factor) {
-  return raise(s, scale, shift, factor);
+bool raise_shifts([[maybe_unused]] const ScoreStrip& s, [[maybe_unused]] float scale, [[maybe_unused]] float* shift,
+                  [[maybe_unused]] float* factor) {
+#if defined(__x86_64__)
+  return has_avx512() ? avx512::raise(s, scale, shift, factor) : avx2::raise(s, scale, shift, factor);
+#else
+  return false;
+#endif
 }
 
-void exponentials_in_place(const ScoreStrip& s, float scale, const float* shift, float* total) {
-  exponentials(s, scale, shift, total);
+void exponentials_in_place([[maybe_unused]] const ScoreStrip& s, [[maybe_unused]] float scale,
+                           [[maybe_unused]] const float* shift, [[maybe_unused]] float* total) {
+#if defined(__x86_64__)
+  if (has_avx512())
+    avx512::exponentials(s, scale, shift, total);
+  else
+    avx2::exponentials(s, scale, shift, total);
+#endif
 }
 
 }  // namespace easel::cpu

@@ -1,4 +1,5 @@
-// The softmax of scores that lie in columns, up to 64 of them side by side; for processors with AVX512.
+// The softmax of scores that lie in columns, up to 64 of them side by side; for processors with AVX2 or
+// AVX512.
 #pragma once
 
 #include <cstdint>

@@ -59,18 +59,66 @@ EASEL_AVX512 void turn_square(const Turned& t, int64_t column, int64_t pair) {
     for (int64_t q = 0; q < 4; ++q) put(t.to + (pair + 4 * q + r) * t.stride + column, of_pairs[q], streams);
   }
 }
-#else
-void turn_square(const Turned& t, int64_t column, int64_t pair) {
-  turn_any(t, column, column + kSide, pair, pair + kSide);
+
+constexpr int64_t kHalf = 8;
+
+EASEL_AVX2 EASEL_INLINE void put(uint32_t* to, __m256i values, bool streams) {
+  if (streams)
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), values);
+  else
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), values);
+}
+
+// kHalf columns by kHalf pairs: columns two by two, then four by four.
+EASEL_AVX2 EASEL_INLINE void turn_quarter(const Turned& t, int64_t column, int64_t pair, bool streams) {
+  __m256i a[kHalf], b[kHalf];
+  for (int64_t i = 0; i < kHalf; ++i)
+    a[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(t.from + 2 * ((column + i) * t.pitch + pair)));
+  for (int64_t i = 0; i < kHalf; i += 2) {
+    b[i] = _mm256_unpacklo_epi32(a[i], a[i + 1]);
+    b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 1]);
+  }
+  for (int64_t i = 0; i < kHalf; i += 4) {
+    for (int64_t j = 0; j < 2; ++j) {
+      a[i + 2 * j] = _mm256_unpacklo_epi64(b[i + j], b[i + j + 2]);
+      a[i + 2 * j + 1] = _mm256_unpackhi_epi64(b[i + j], b[i + j + 2]);
+    }
+  }
+  // a[4q + r]: pairs r and 4 + r of columns 4q to 4q + 3
+  constexpr int kLow = 0x20, kHigh = 0x31;
+  uint32_t* to = t.to + pair * t.stride + column;
+  for (int64_t r = 0; r < 4; ++r) {
+    put(to + r * t.stride, _mm256_permute2x128_si256(a[r], a[4 + r], kLow), streams);
+    put(to + (4 + r) * t.stride, _mm256_permute2x128_si256(a[r], a[4 + r], kHigh), streams);
+  }
+}
+
+// A line's two halves soon after one another.
+EASEL_AVX2 void turn_square_by_quarters(const Turned& t, int64_t column, int64_t pair) {
+  const bool streams = t.streams && t.stride % kSide == 0;
+  for (int64_t p = pair; p < pair + kSide; p += kHalf) {
+    turn_quarter(t, column, p, streams);
+    turn_quarter(t, column + kHalf, p, streams);
+  }
 }
 #endif
+
+using TurnSquare = void (*)(const Turned&, int64_t column, int64_t pair);
+TurnSquare find_turn_square() {
+#if defined(__x86_64__)
+  if (has_avx512()) return turn_square;
+  if (has_avx2()) return turn_square_by_quarters;
+#endif
+  return nullptr;
+}
 
 }  // namespace
 
 void turn(const Turned& t) {
-  const int64_t pairs = has_avx512() ? t.pairs / kSide * kSide : 0, columns = t.columns / kSide * kSide;
+  const TurnSquare square = find_turn_square();
+  const int64_t pairs = square != nullptr ? t.pairs / kSide * kSide : 0, columns = t.columns / kSide * kSide;
   for (int64_t column = 0; column < columns; column += kSide) {
-    for (int64_t pair = 0; pair < pairs; pair += kSide) turn_square(t, column, pair);
+    for (int64_t pair = 0; pair < pairs; pair += kSide) square(t, column, pair);
   }
   turn_any(t, 0, columns, pairs, t.pairs);
   turn_any(t, columns, t.columns, 0, t.pairs);

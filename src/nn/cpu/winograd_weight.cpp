@@ -3,6 +3,7 @@
 #include "easel/vector_loops.h"
 #include "nn/cpu/half_rows.h"
 #include "nn/cpu/instruction_sets.h"
+#include "nn/cpu/products.h"
 #include "nn/cpu/winograd.h"
 #include "nn/cpu/winograd_transforms.h"
 
@@ -67,11 +68,11 @@ void transform_weight(const Tensor& weight, WinogradWeight& w) {
 
 bool can_winograd(at::IntArrayRef weight, at::ScalarType dtype, Coarsest coarsest) {
   constexpr int64_t kFewest = 64, kMost = 1920 * 640, kMostOfLarge = 2560 * 1280;  // channels; in · out
-  if (weight.size() != 4 || weight[2] != 3 || weight[3] != 3 || !has_avx512()) return false;
+  if (weight.size() != 4 || weight[2] != 3 || weight[3] != 3 || !has_float_products()) return false;
   const int64_t out = weight[0], in = weight[1];
   // float32's would take twice the memory for half the gain.
   const int64_t most = coarsest == Coarsest::kLarge && dtype == at::kBFloat16 ? kMostOfLarge : kMost;
-  const bool pays = dtype == at::kFloat || (dtype == at::kBFloat16 && !has_amx_bf16());
+  const bool pays = dtype == at::kFloat || (dtype == at::kBFloat16 && pair_unit() != PairUnit::kAmx);
   return pays && std::min(in, out) >= kFewest && in % 16 == 0 && out % 16 == 0 && in * out <= most;
 }
 
