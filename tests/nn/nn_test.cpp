@@ -420,13 +420,15 @@ TEST(Exponentials, OverTheirWholeRange) {
 TEST(Softmax, OfColumnsInParts) {
   if (!cpu::has_float_products()) GTEST_SKIP() << "no AVX2 here";
   at::manual_seed(1);
-  for (const int64_t columns : {1, 15, 16, 33, 64}) {
+  const int64_t width = cpu::run_columns();
+  for (const int64_t columns : {int64_t{1}, int64_t{9}, width / 2, width - 1, width}) {
     for (const int64_t rows : {1, 7, 256}) {
-      Tensor scores = at::randn({2 * rows, 64}) * 20, shift = at::full({64}, -INFINITY), total = at::zeros({64});
+      Tensor scores = at::randn({2 * rows, width}) * 20, shift = at::full({width}, -INFINITY),
+             total = at::zeros({width});
       scores.narrow(0, rows, rows).add_(10);
-      Tensor shares = scores.clone(), factor = at::zeros({64});
+      Tensor shares = scores.clone(), factor = at::zeros({width});
       for (int64_t part = 0; part < 2; ++part) {
-        const cpu::ScoreStrip strip{shares.mutable_data_ptr<float>() + part * rows * 64, rows, columns};
+        const cpu::ScoreStrip strip{shares.mutable_data_ptr<float>() + part * rows * width, rows, columns};
         const Tensor before = shift.clone();
         const bool rose =
             cpu::raise_shifts(strip, 0.5f, shift.mutable_data_ptr<float>(), factor.mutable_data_ptr<float>());
@@ -441,24 +443,34 @@ TEST(Softmax, OfColumnsInParts) {
       // 1e-5: float32's own error in an exponent of a hundred
       EXPECT_TRUE(at::allclose(there(shares), want, 1e-5, 1e-29)) << columns << " " << rows;
       EXPECT_TRUE(at::allclose(there(total), want.sum(0), 2e-6, 0)) << columns << " " << rows;
-      EXPECT_TRUE(shift.narrow(0, columns, 64 - columns).eq(-INFINITY).all().item<bool>()) << "beyond the columns";
+      EXPECT_TRUE(shift.narrow(0, columns, width - columns).eq(-INFINITY).all().item<bool>()) << "beyond the columns";
     }
   }
 }
 
 TEST(Softmax, OfScoresFarApartAndNotFinite) {
   if (!cpu::has_float_products()) GTEST_SKIP() << "no AVX2 here";
-  Tensor scores = at::zeros({3, 64}), total = at::zeros({64});
-  const Tensor shift = at::zeros({64});
+  const int64_t width = cpu::run_columns();
+  Tensor scores = at::zeros({3, width}), total = at::zeros({width});
+  const Tensor shift = at::zeros({width});
   scores[0].fill_(-1e30f);
   scores[1].fill_(-200.0f);
   scores[2][5] = NAN;
-  cpu::exponentials_in_place({scores.mutable_data_ptr<float>(), 3, 64}, 1.0f, shift.const_data_ptr<float>(),
+  cpu::exponentials_in_place({scores.mutable_data_ptr<float>(), 3, width}, 1.0f, shift.const_data_ptr<float>(),
                              total.mutable_data_ptr<float>());
   EXPECT_TRUE(scores.narrow(0, 0, 2).le(1e-30).all().item<bool>());
   EXPECT_TRUE(at::isnan(scores[2][5]).item<bool>());
   EXPECT_TRUE(at::isnan(total[5]).item<bool>());
   EXPECT_NEAR(total[6].item<float>(), 1, 1e-6);
+}
+
+// [depth, columns] → [runs, depth, run_columns()], NaN beyond the columns.
+Tensor in_runs(const Tensor& b) {
+  const int64_t width = cpu::run_columns(), runs = (b.size(1) + width - 1) / width;
+  return at::constant_pad_nd(b, {0, runs * width - b.size(1)}, NAN)
+      .view({b.size(0), runs, width})
+      .transpose(0, 1)
+      .contiguous();
 }
 
 TEST(Products, OfAllSizes) {
@@ -476,7 +488,9 @@ TEST(Products, OfAllSizes) {
     constexpr int64_t kBeside = 3;  // columns of others
     const Tensor a = at::randn({rows, depth}), b = at::randn({depth, columns}),
                  first = at::randn({rows, columns + kBeside});
-    const cpu::ProductSizes sizes{rows, columns, depth, depth, columns, columns + kBeside};
+    const int64_t run = cpu::run_columns();
+    const cpu::ProductSizes sizes{rows, columns, depth, depth, run, columns + kBeside, depth * run},
+        of_pairs{rows, columns, depth, depth, columns, columns + kBeside};
     const auto check = [&](const Tensor& x, const Tensor& y, const Tensor& got, bool adds) {
       const Tensor product = x.to(at::kDouble).matmul(y.to(at::kDouble));
       const Tensor sums = got.narrow(1, 0, columns).to(at::kDouble);
@@ -486,13 +500,14 @@ TEST(Products, OfAllSizes) {
     };
     for (const bool adds : {false, true}) {
       Tensor c = first.clone();
-      cpu::multiply(sizes, a.const_data_ptr<float>(), b.const_data_ptr<float>(), c.mutable_data_ptr<float>(), adds);
+      cpu::multiply(sizes, a.const_data_ptr<float>(), in_runs(b).const_data_ptr<float>(), c.mutable_data_ptr<float>(),
+                    adds);
       check(a, b, c, adds);
       if (cpu::pair_unit() != cpu::PairUnit::kAvx512) continue;
       const Tensor a2 = a.to(at::kBFloat16), b2 = b.to(at::kBFloat16);
       const Tensor pairs = b2.view({depth / 2, 2, columns}).transpose(1, 2).contiguous();
       c = first.clone();
-      cpu::multiply(sizes, a2.const_data_ptr<at::BFloat16>(), pairs.const_data_ptr<at::BFloat16>(),
+      cpu::multiply(of_pairs, a2.const_data_ptr<at::BFloat16>(), pairs.const_data_ptr<at::BFloat16>(),
                     c.mutable_data_ptr<float>(), adds);
       check(a2, b2, c, adds);
     }

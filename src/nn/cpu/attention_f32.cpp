@@ -41,12 +41,12 @@ struct Turned {
   }
 };
 
-// Up to kStrip queries. Everything of a query lies in a column: its own values [width], its scores [keys] and its sums
-// [width], each a row of kStrip.
+// Up to run_columns() queries. Everything of a query lies in a column: its own values [width], its scores [keys] and
+// its sums [width], in rows of so many.
 class Strip {
  public:
   explicit Strip(const AttentionSizes& s)
-      : s_(s), queries_(static_cast<std::size_t>(s.width * kStrip)), sums_(queries_.size()) {}
+      : s_(s), queries_(static_cast<std::size_t>(s.width * columns_)), sums_(queries_.size()) {}
 
   template <class T>
   void begin(const Rows<T>& q, int64_t count, float longest_key) {
@@ -54,17 +54,17 @@ class Strip {
     bounded_ = begin_queries(q, count, s_, longest_key, shift_.data(), total_.data());
     for (int64_t r = 0; r < count; ++r) {
       const T* row = q.at(r);
-      for (int64_t i = 0; i < s_.width; ++i) queries_[static_cast<std::size_t>(i * kStrip + r)] = widen(row[i]);
+      for (int64_t i = 0; i < s_.width; ++i) queries_[static_cast<std::size_t>(i * columns_ + r)] = widen(row[i]);
     }
   }
 
-  // keys [count, width], values [width, count]; scores: room for [count, kStrip].
+  // keys [count, width], values [width, count]; scores: room for [count, run_columns()].
   void attend(const float* keys, const float* values, int64_t count, bool is_first, float* scores) {
-    multiply({count, count_, s_.width, s_.width, kStrip, kStrip}, keys, queries_.data(), scores, /*adds=*/false);
+    multiply({count, count_, s_.width, s_.width, columns_, columns_}, keys, queries_.data(), scores, /*adds=*/false);
     const ScoreStrip strip{scores, count, count_};
     if (!bounded_ && raise_shifts(strip, s_.scale, shift_.data(), factor_.data())) rescale(is_first);
     exponentials_in_place(strip, s_.scale, shift_.data(), total_.data());
-    multiply({s_.width, count_, count, count, kStrip, kStrip}, values, scores, sums_.data(), /*adds=*/!is_first);
+    multiply({s_.width, count_, count, count, columns_, columns_}, values, scores, sums_.data(), /*adds=*/!is_first);
   }
 
   template <class T>
@@ -72,22 +72,23 @@ class Strip {
     for (int64_t r = 0; r < count_; ++r) {
       const float share = 1 / total_[static_cast<std::size_t>(r)];
       for (int64_t i = 0; i < s_.width; ++i)
-        out[r * stride + i] = narrow<T>(sums_[static_cast<std::size_t>(i * kStrip + r)] * share);
+        out[r * stride + i] = narrow<T>(sums_[static_cast<std::size_t>(i * columns_ + r)] * share);
     }
   }
 
  private:
   void rescale(bool is_first) {
     const auto scale_row = [this](float* row) {
-      for (std::size_t r = 0; r < kStrip; ++r) row[r] *= factor_[r];
+      for (int64_t r = 0; r < columns_; ++r) row[r] *= factor_[static_cast<std::size_t>(r)];
     };
     scale_row(total_.data());
-    for (int64_t i = 0; i < s_.width && !is_first; ++i) scale_row(sums_.data() + i * kStrip);
+    for (int64_t i = 0; i < s_.width && !is_first; ++i) scale_row(sums_.data() + i * columns_);
   }
 
   const AttentionSizes& s_;
+  const int64_t columns_ = run_columns();
   std::vector<float> queries_, sums_;
-  std::array<float, kStrip> shift_ = {}, total_ = {}, factor_ = {};
+  std::array<float, kMostRunColumns> shift_ = {}, total_ = {}, factor_ = {};
   int64_t count_ = 0;
   bool bounded_ = true;
 };
@@ -96,16 +97,18 @@ class Strip {
 class QueryStrips {
  public:
   explicit QueryStrips(const AttentionSizes& s)
-      : s_(s), strips_(kQueries / kStrip, Strip(s)), scores_(static_cast<std::size_t>(kKeys * kStrip)) {}
+      : s_(s),
+        strips_(static_cast<std::size_t>(kQueries / columns_), Strip(s)),
+        scores_(static_cast<std::size_t>(kKeys * columns_)) {}
 
   template <class T>
   void attend(const Rows<T>& q, int64_t count, const Turned& turned, int64_t head, T* out, int64_t out_stride) {
     const auto for_strips = [&](const auto& work) {
-      for (int64_t first = 0; first < count; first += kStrip)
-        work(strips_[static_cast<std::size_t>(first / kStrip)], first);
+      for (int64_t first = 0; first < count; first += columns_)
+        work(strips_[static_cast<std::size_t>(first / columns_)], first);
     };
     for_strips([&](Strip& strip, int64_t first) {
-      strip.begin(q.from(first), std::min(kStrip, count - first), turned.longest[static_cast<std::size_t>(head)]);
+      strip.begin(q.from(first), std::min(columns_, count - first), turned.longest[static_cast<std::size_t>(head)]);
     });
     for (int64_t block = 0; block < s_.key_blocks(); ++block) {
       const std::size_t place = turned.place(head, block);
@@ -119,6 +122,7 @@ class QueryStrips {
 
  private:
   const AttentionSizes& s_;
+  const int64_t columns_ = run_columns();
   std::vector<Strip> strips_;
   std::vector<float> scores_;
 };

@@ -1,5 +1,7 @@
 #include "nn/cpu/avx2_products.h"
 
+#include <array>
+
 #include "easel/vector_loops.h"
 #include "nn/cpu/instruction_sets.h"
 
@@ -12,10 +14,10 @@ namespace easel::cpu::avx2 {
 #if defined(__x86_64__)
 namespace {
 
-constexpr int64_t kLanes = 8, kVectors = 2, kColumns = kVectors * kLanes;
-constexpr int kRows = 6;          // 12 sums, a row of B and a value of A: 15 of 16 registers
-constexpr int64_t kDepth = 256;   // of B at once: 16 KB, half of the first-level cache
-constexpr int64_t kFewRows = 12;  // that are not worth bringing B's columns together
+constexpr int64_t kLanes = 8, kVectors = kColumns / kLanes;
+constexpr int kRows = 6;            // 12 sums, a row of B and a value of A: 15 of 16 registers
+constexpr int64_t kDepth = 384;     // of a run at once: 24 KB, in the first-level cache
+constexpr int64_t kBlockRows = 48;  // of A that pass over all runs, in the second-level cache
 
 // The columns of C that there are.
 struct Columns {
@@ -66,42 +68,27 @@ EASEL_AVX2 void tile(const ProductSizes& s, const float* a, const float* b, floa
   }
 }
 
+// Never a few rows alone, where there are more: their sums would wait for one another.
 void tiles(const ProductSizes& s, const float* a, const float* b, float* c, bool adds, const Columns& columns) {
-  int64_t row = 0;
-  const auto run = [&]<int count>(std::integral_constant<int, count>) {
-    tile<count>(s, a + row * s.a_stride, b, c + row * s.c_stride, adds, columns);
+  constexpr auto kTiles = std::array{tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>};
+  for (int64_t row = 0; row < s.rows;) {
+    const int64_t left = s.rows - row, count = left >= 2 * kRows ? kRows : left > kRows ? (left + 1) / 2 : left;
+    kTiles[static_cast<std::size_t>(count - 1)](s, a + row * s.a_stride, b, c + row * s.c_stride, adds, columns);
     row += count;
-  };
-  while (row + kRows <= s.rows) run(std::integral_constant<int, kRows>());
-  if (s.rows - row >= 4) run(std::integral_constant<int, 4>());
-  if (s.rows - row >= 2) run(std::integral_constant<int, 2>());
-  if (s.rows - row >= 1) run(std::integral_constant<int, 1>());
-}
-
-// kColumns columns of B, or as many as there are and zeros.
-EASEL_AVX2 void bring_together(const float* b, int64_t stride, int64_t depth, const Columns& columns, float* to) {
-  for (int64_t d = 0; d < depth; ++d) {
-    for (int v = 0; v < kVectors; ++v) _mm256_store_ps(to + d * kColumns + v * kLanes, columns.load(b + d * stride, v));
   }
 }
 
 }  // namespace
 
 void multiply(const ProductSizes& s, const float* a, const float* b, float* c, bool adds) {
-  alignas(64) float together[kDepth * kColumns];
+  ProductSizes block = s;
   for (int64_t first = 0; first < s.depth; first += kDepth) {
-    ProductSizes part = s;
-    part.depth = std::min(kDepth, s.depth - first);
-    for (int64_t column = 0; column < s.columns; column += kColumns) {
-      const Columns columns(s.columns - column);
-      const float* from = b + first * s.b_stride + column;
-      part.b_stride = s.b_stride;
-      if (s.rows > kFewRows || !columns.all) {
-        bring_together(from, s.b_stride, part.depth, columns, together);
-        from = together;
-        part.b_stride = kColumns;
-      }
-      tiles(part, a + first, from, c + column, adds || first > 0, columns);
+    block.depth = std::min(kDepth, s.depth - first);
+    for (int64_t row = 0; row < s.rows; row += kBlockRows) {
+      block.rows = std::min(kBlockRows, s.rows - row);
+      for (int64_t column = 0; column < s.columns; column += kColumns)
+        tiles(block, a + row * s.a_stride + first, b + column / kColumns * s.b_run + first * s.b_stride,
+              c + row * s.c_stride + column, adds || first > 0, Columns(s.columns - column));
     }
   }
 }

@@ -75,10 +75,15 @@ EASEL_AVX2 void stream_lanes(const float* from, int64_t count, float* to) {
   for (int64_t i = 0; i < count; i += kFew) _mm256_stream_ps(to + i, _mm256_loadu_ps(from + i));
 }
 EASEL_AVX2 void stream_lanes(const float* from, int64_t count, float scale, at::Half* to) {
+  constexpr int64_t kLine = 32;
   const __m256 factor = _mm256_set1_ps(scale);
   for (int64_t i = 0; i < count; i += kFew) {
     const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(from + i), factor);
-    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), _mm256_cvtps_ph(scaled, _MM_FROUND_TO_NEAREST_INT));
+    const __m128i halves = _mm256_cvtps_ph(scaled, _MM_FROUND_TO_NEAREST_INT);
+    if (count % kLine == 0)
+      _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), halves);
+    else
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), halves);
   }
 }
 #endif

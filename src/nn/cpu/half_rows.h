@@ -23,8 +23,8 @@ constexpr uint16_t kHalfExponent = 0x7C00, kBFloat16Exponent = 0x7F80;
 // float16 → bfloat16. Whether all of them are finite.
 bool narrow_values(const uint16_t* halves, int64_t count, uint16_t* to);
 
-// Past the processor's caches into memory, which is not read before, to addresses that are multiples of 16 values. Each
-// thread ends with finish_streams() (instruction_sets.h).
+// Past the processor's caches into memory, which is not read before, to addresses that are multiples of 16 values;
+// float16 only in whole cache lines. Each thread ends with finish_streams() (instruction_sets.h).
 void stream_row(const float* from, int64_t count, float* to);
 void stream_row(const float* from, int64_t count, float scale, at::Half* to);  // of the values times scale
 

@@ -29,20 +29,23 @@ void fetch(const T* row, int64_t columns) {
   for (int64_t first = 0; first < columns; first += kLine) __builtin_prefetch(row + first, purpose);
 }
 
-// [pairs, columns, 2] → [2 · pairs, columns]. Of a convolution's `places` neighbours belong to one channel: they go
-// where a patch has that channel, among those of one place.
+// [pairs, columns, 2] → [2 · pairs, columns], in runs of columns. Of a convolution's `places` neighbours belong to one
+// channel: they go where a patch has that channel, among those of one place.
 template <class W>
 void widen_panel(const W* from, int64_t pairs, int64_t columns, int64_t places, float* to) {
-  const int64_t channels = 2 * pairs / places;
+  const int64_t width = run_columns(), channels = 2 * pairs / places;
   int64_t place = 0, channel = 0;  // counted: divisions would take longer than the widening
   const auto next_row = [&] {
-    float* row = to + (place * channels + channel) * columns;
+    float* row = to + (place * channels + channel) * width;
     if (++place == places) place = 0, ++channel;
     return row;
   };
   for (int64_t p = 0; p < pairs; ++p) {
     float *first = next_row(), *second = next_row();
-    widen_pairs(from + 2 * p * columns, columns, first, second);
+    for (int64_t run = 0; run < columns; run += width) {
+      const int64_t at = 2 * pairs * run;
+      widen_pairs(from + 2 * (p * columns + run), std::min(width, columns - run), first + at, second + at);
+    }
   }
 }
 
@@ -151,8 +154,8 @@ class Products {
     }
     for (int64_t first = 0; first < o_.in; first += o_.depth()) {
       const int64_t depth = std::min(o_.depth(), o_.in - first);
-      multiply({count, columns, depth, o_.in, columns, kColumns}, chunk_.row(row) + first,
-               widened(block, columns, first, depth), sums, /*adds=*/first > 0);
+      const ProductSizes sizes{count, columns, depth, o_.in, run_columns(), kColumns, depth * run_columns()};
+      multiply(sizes, chunk_.row(row) + first, widened(block, columns, first, depth), sums, /*adds=*/first > 0);
     }
   }
 

@@ -166,10 +166,16 @@ void multiply(const ProductSizes& s, const BF16* a, const BF16* b, float* c, boo
 
 void multiply(const ProductSizes& s, const float* a, const float* b, float* c, bool adds) {
   if (!has_avx512()) return avx2::multiply(s, a, b, c, adds);
-  blas::brgemm(s.rows, s.columns, s.depth, s.a_stride, s.b_stride, s.c_stride, adds, a, b, c, /*is_vnni=*/false);
+  for (int64_t first = 0; first < s.columns; first += kMostRunColumns) {
+    const int64_t columns = std::min(kMostRunColumns, s.columns - first);
+    blas::brgemm(s.rows, columns, s.depth, s.a_stride, s.b_stride, s.c_stride, adds, a,
+                 b + first / kMostRunColumns * s.b_run, c + first, /*is_vnni=*/false);
+  }
 }
 
 bool has_float_products() { return has_avx2(); }
+
+int64_t run_columns() { return has_avx512() ? kMostRunColumns : avx2::kColumns; }
 
 bool has_quads() { return has_avx512_vnni(); }
 

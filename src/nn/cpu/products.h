@@ -14,14 +14,21 @@ PairUnit pair_unit();
 struct ProductSizes {
   int64_t rows, columns, depth;
   int64_t a_stride, b_stride, c_stride;  // values from row to row; of paired B, values from pair to pair over 2
+  int64_t b_run = 0;                     // values from run to run of float32's B
 };
 
 // Whether there are products of float32, and what goes with them in half_rows.h and softmax_columns.h: from AVX2 on.
 bool has_float_products();
 
-// C (+)= A·B with float32 sums. bfloat16: depth even, B in pairs of rows, [depth/2, columns, 2]; needs AVX512-BF16.
-void multiply(const ProductSizes& s, const at::BFloat16* a, const at::BFloat16* b, float* c, bool adds);
+// Columns of float32's B that lie together, in a run: as many as the products pass over at once. With AVX2 a run's rows
+// are so far apart and are read whole, whatever there is beyond the columns.
+int64_t run_columns();
+constexpr int64_t kMostRunColumns = 64;
+
+// C (+)= A·B with float32 sums. B in runs of columns, run after run [depth, run_columns()].
 void multiply(const ProductSizes& s, const float* a, const float* b, float* c, bool adds);
+// depth even, B in pairs of rows, [depth/2, columns, 2]; needs AVX512-BF16.
+void multiply(const ProductSizes& s, const at::BFloat16* a, const at::BFloat16* b, float* c, bool adds);
 
 // Whether there are products of eight bits that are faster than those of sixteen; C = A·B of them, depth a multiple of
 // 4, B in fours of rows, [depth/4, columns, 4].

@@ -1,8 +1,7 @@
 #include "nn/cpu/softmax_columns.h"
 
-#include <array>
-
 #include "easel/vector_loops.h"
+#include "nn/cpu/avx2_products.h"
 #include "nn/cpu/instruction_sets.h"
 
 #if defined(__x86_64__)
@@ -18,9 +17,9 @@ constexpr float kQuintic[] = {0.999999925f, 0.693153073f, 0.240153617f, 0.055826
 
 // ---- AVX512 -------------------------------------------------------------------------------------------------------
 
-namespace avx512 {
+namespace by_avx512 {
 
-constexpr int64_t kLanes = 16;
+constexpr int64_t kStrip = kMostRunColumns, kLanes = 16;
 constexpr int kVectors = kStrip / kLanes;  // whose shifts and totals stay in registers
 constexpr __mmask16 kAll = 0xFFFF;         // without a mask GCC 12 warns of values that are never read (GCC bug 105593)
 
@@ -86,15 +85,14 @@ EASEL_AVX512 void exponentials(const ScoreStrip& s, float scale, const float* sh
     _mm512_mask_storeu_ps(total + v * kLanes, masks.of[v], _mm512_add_ps(before, sums[v]));
   }
 }
-}  // namespace avx512
+}  // namespace by_avx512
 
 // ---- AVX2 ---------------------------------------------------------------------------------------------------------
 
-namespace avx2 {
+namespace by_avx2 {
 
-constexpr int64_t kLanes = 8;
-constexpr int kVectors = 4;  // whose shifts and totals stay in registers
-constexpr int64_t kColumns = kVectors * kLanes;
+constexpr int64_t kStrip = avx2::kColumns, kLanes = 8;
+constexpr int kVectors = kStrip / kLanes;  // whose shifts and totals stay in registers
 
 EASEL_AVX2 EASEL_INLINE __m256 exp2_of(__m256 x) {
   x = _mm256_max_ps(_mm256_set1_ps(-100), x);  // in this order NaN stays
@@ -108,58 +106,56 @@ EASEL_AVX2 EASEL_INLINE __m256 exp2_of(__m256 x) {
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
 }
 
-// Of kColumns columns, of which there may be fewer.
-EASEL_AVX2 void exponentials_of_few(float* scores, int64_t rows, float scale, const float* shift, float* total) {
+// The columns that there are.
+struct Masks {
+  __m256i of[kVectors];
+  EASEL_AVX2 explicit Masks(int64_t columns) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    for (int v = 0; v < kVectors; ++v)
+      of[v] = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(columns - v * kLanes)), lanes);
+  }
+};
+
+EASEL_AVX2 bool raise(const ScoreStrip& s, float scale, float* shift, float* factor) {
+  const Masks masks(s.columns);
+  int rose = 0;
+  for (int v = 0; v < kVectors; ++v) {
+    const float* const scores = s.scores + v * kLanes;
+    __m256 largest = _mm256_loadu_ps(scores);
+    for (int64_t r = 1; r < s.rows; ++r) largest = _mm256_max_ps(largest, _mm256_loadu_ps(scores + r * kStrip));
+    const __m256 before = _mm256_maskload_ps(shift + v * kLanes, masks.of[v]);
+    const __m256 now = _mm256_max_ps(before, _mm256_mul_ps(largest, _mm256_set1_ps(scale)));
+    const __m256 is_more = _mm256_and_ps(_mm256_cmp_ps(now, before, _CMP_GT_OQ), _mm256_castsi256_ps(masks.of[v]));
+    rose |= _mm256_movemask_ps(is_more);
+    _mm256_maskstore_ps(shift + v * kLanes, masks.of[v], now);
+    _mm256_maskstore_ps(factor + v * kLanes, masks.of[v], exp2_of(_mm256_sub_ps(before, now)));
+  }
+  return rose != 0;
+}
+
+EASEL_AVX2 void exponentials(const ScoreStrip& s, float scale, const float* shift, float* total) {
+  const Masks masks(s.columns);
   const __m256 factor = _mm256_set1_ps(scale);
   __m256 minus[kVectors], sums[kVectors];
   for (int v = 0; v < kVectors; ++v) {
-    minus[v] = _mm256_loadu_ps(shift + v * kLanes);
+    minus[v] = _mm256_maskload_ps(shift + v * kLanes, masks.of[v]);
     sums[v] = _mm256_setzero_ps();
   }
-  for (int64_t r = 0; r < rows; ++r) {
+  for (int64_t r = 0; r < s.rows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
-      float* const at = scores + r * kStrip + v * kLanes;
+      float* const at = s.scores + r * kStrip + v * kLanes;
       const __m256 e = exp2_of(_mm256_fmsub_ps(_mm256_loadu_ps(at), factor, minus[v]));
       sums[v] = _mm256_add_ps(sums[v], e);
       _mm256_storeu_ps(at, e);
     }
   }
   for (int v = 0; v < kVectors; ++v) {
-    float* const at = total + v * kLanes;
-    _mm256_storeu_ps(at, _mm256_add_ps(_mm256_loadu_ps(at), sums[v]));
+    const __m256 before = _mm256_maskload_ps(total + v * kLanes, masks.of[v]);
+    _mm256_maskstore_ps(total + v * kLanes, masks.of[v], _mm256_add_ps(before, sums[v]));
   }
 }
 
-void exponentials(const ScoreStrip& s, float scale, const float* shift, float* total) {
-  for (int64_t first = 0; first < s.columns; first += kColumns) {
-    const auto count = static_cast<std::size_t>(std::min(kColumns, s.columns - first));
-    std::array<float, kColumns> shifts = {}, totals = {};
-    std::copy_n(shift + first, count, shifts.begin());
-    exponentials_of_few(s.scores + first, s.rows, scale, shifts.data(), totals.data());
-    for (std::size_t c = 0; c < count; ++c) total[first + static_cast<int64_t>(c)] += totals[c];
-  }
-}
-
-EASEL_AVX2 EASEL_INLINE float exp2_of(float x) { return _mm256_cvtss_f32(exp2_of(_mm256_set1_ps(x))); }
-
-EASEL_AVX2 bool raise(const ScoreStrip& s, float scale, float* shift, float* factor) {
-  std::array<float, kStrip> largest;
-  std::copy_n(s.scores, kStrip, largest.begin());
-  for (int64_t r = 1; r < s.rows; ++r) {
-    for (std::size_t c = 0; c < kStrip; ++c)
-      largest[c] = std::max(largest[c], s.scores[r * kStrip + static_cast<int64_t>(c)]);
-  }
-  bool rose = false;
-  for (int64_t c = 0; c < s.columns; ++c) {
-    const float before = shift[c], now = std::max(before, largest[static_cast<std::size_t>(c)] * scale);
-    rose |= now > before;
-    shift[c] = now;
-    factor[c] = exp2_of(before - now);
-  }
-  return rose;
-}
-
-}  // namespace avx2
+}  // namespace by_avx2
 #endif
 
 }  // namespace
@@ -167,7 +163,7 @@ EASEL_AVX2 bool raise(const ScoreStrip& s, float scale, float* shift, float* fac
 bool raise_shifts([[maybe_unused]] const ScoreStrip& s, [[maybe_unused]] float scale, [[maybe_unused]] float* shift,
                   [[maybe_unused]] float* factor) {
 #if defined(__x86_64__)
-  return has_avx512() ? avx512::raise(s, scale, shift, factor) : avx2::raise(s, scale, shift, factor);
+  return has_avx512() ? by_avx512::raise(s, scale, shift, factor) : by_avx2::raise(s, scale, shift, factor);
 #else
   return false;
 #endif
@@ -177,9 +173,9 @@ void exponentials_in_place([[maybe_unused]] const ScoreStrip& s, [[maybe_unused]
                            [[maybe_unused]] const float* shift, [[maybe_unused]] float* total) {
 #if defined(__x86_64__)
   if (has_avx512())
-    avx512::exponentials(s, scale, shift, total);
+    by_avx512::exponentials(s, scale, shift, total);
   else
-    avx2::exponentials(s, scale, shift, total);
+    by_avx2::exponentials(s, scale, shift, total);
 #endif
 }
 

@@ -1,14 +1,11 @@
-// The softmax of scores that lie in columns, up to 64 of them side by side; for processors with AVX2 or
-// AVX512.
+// The softmax of scores that lie in columns side by side; for processors with AVX2 or AVX512.
 #pragma once
 
-#include <cstdint>
+#include "nn/cpu/products.h"
 
 namespace easel::cpu {
 
-constexpr int64_t kStrip = 64;
-
-// [rows][kStrip], of which the first columns are there: each holds what one query has for some of its keys.
+// [rows][run_columns()], of which the first columns are there: each holds what one query has for some of its keys.
 struct ScoreStrip {
   float* scores;
   int64_t rows, columns;

@@ -31,8 +31,8 @@ struct Sizes {
   int64_t rows() const { return (height + kTile - 1) / kTile; }  // of tiles
   int64_t columns() const { return (width + kTile - 1) / kTile; }
   int64_t tiles() const { return batch * rows() * columns(); }
-  int64_t column_blocks() const { return (out + kColumns - 1) / kColumns; }
-  int64_t columns_in(int64_t block) const { return std::min(kColumns, out - block * kColumns); }
+  int64_t runs() const { return (out + run_columns() - 1) / run_columns(); }
+  int64_t columns_in(int64_t run) const { return std::min(run_columns(), out - run * run_columns()); }
 };
 
 // silu(scale·x + shift) of the rows that a part of the tiles needs, the pictures of a batch below one another.
@@ -182,17 +182,17 @@ class Run {
   }
 
   void multiply(int64_t tiles) {
-    const int64_t blocks = s_.column_blocks();
+    const int64_t runs = s_.runs();
     const float* input = input_.const_data_ptr<float>();
     float* products = products_.mutable_data_ptr<float>();
-    at::parallel_for(0, kPlanes * blocks, 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> wide(std::is_same_v<Kept<T>, float> ? 0 : static_cast<std::size_t>(s_.in * kColumns));
+    at::parallel_for(0, kPlanes * runs, 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> wide(std::is_same_v<Kept<T>, float> ? 0 : static_cast<std::size_t>(s_.in * run_columns()));
       for (int64_t task = begin; task < end; ++task) {
-        const int64_t plane = task / blocks, block = task % blocks, columns = s_.columns_in(block);
+        const int64_t plane = task / runs, run = task % runs, columns = s_.columns_in(run);
         const ProductSizes sizes{tiles, columns, s_.in, s_.in, columns, s_.out};
-        const Kept<T>* kept = p_.weight + (plane * s_.out + block * kColumns) * s_.in;
+        const Kept<T>* kept = p_.weight + (plane * s_.out + run * run_columns()) * s_.in;
         cpu::multiply(sizes, input + plane * tiles * s_.in, as_floats(kept, s_.in * columns, wide),
-                      products + plane * tiles * s_.out + block * kColumns, /*adds=*/false);
+                      products + plane * tiles * s_.out + run * run_columns(), /*adds=*/false);
       }
       release_products();
     });

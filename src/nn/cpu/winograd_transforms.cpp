@@ -106,8 +106,9 @@ EASEL_CLONES void transform_products(const float* planes, int64_t stride, float 
   }
 }
 
-EASEL_CLONES void transform_filters(const float (*filters)[kColumns], int64_t count, float (*planes)[kColumns]) {
-  float half[kPatch * 3][kColumns];
+EASEL_CLONES void transform_filters(const float (*filters)[kMostRunColumns], int64_t count,
+                                    float (*planes)[kMostRunColumns]) {
+  float half[kPatch * 3][kMostRunColumns];
   for (int64_t j = 0; j < 3; ++j) {
     for (int64_t n = 0; n < count; ++n) {
       const Six s = of_filter(filters[j][n], filters[3 + j][n], filters[6 + j][n]);

@@ -41,13 +41,13 @@ constexpr int64_t kTurned = 16;  // channels whose filters are widened at once; 
 
 template <class T, class Kept>
 void transform_weight(const Tensor& weight, WinogradWeight& w) {
-  const int64_t out = weight.size(0), in = weight.size(1), blocks = (out + kColumns - 1) / kColumns;
+  const int64_t out = weight.size(0), in = weight.size(1), width = run_columns();
   const T* filters = weight.const_data_ptr<T>();
   Kept* to = w.planes.mutable_data_ptr<Kept>();
-  at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-    float wide[kColumns][9 * kTurned], one[9][kColumns], planes[kPlanes][kColumns];
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t first = block * kColumns, columns = std::min(kColumns, out - first);
+  at::parallel_for(0, (out + width - 1) / width, 1, [&](int64_t begin, int64_t end) {
+    float wide[kMostRunColumns][9 * kTurned], one[9][kMostRunColumns], planes[kPlanes][kMostRunColumns];
+    for (int64_t run = begin; run < end; ++run) {
+      const int64_t first = run * width, columns = std::min(width, out - first);
       for (int64_t c = 0; c < in; ++c) {
         const int64_t k = c % kTurned * 9;
         for (int64_t n = 0; k == 0 && n < columns; ++n)
