@@ -50,13 +50,12 @@ struct GroupNorm;
 
 // weight [out, in, kernel, kernel], bias [out], of zeros where the file has none; square kernel.
 struct Conv2d {
-  // Of the weight: as it is, in the products' layout (of a 1x1 one as a linear's), transformed, in that of matrix
-  // tiles.
+  // Of the weight: as it is, in the products' layout (of a 1x1 one as a linear's), in that of minimal filtering, of
+  // matrix tiles.
   enum class Form { kPlain, kPacked, kLinear, kWinograd, kTiles };
   std::vector<LowRank> changes;
   Tensor weight, bias;
   Form form = Form::kPlain;
-  float scale = 1;  // that the transformed weight was multiplied by
   int64_t kernel, stride, padding, out;
   struct Shape2d {
     int64_t in, out, kernel = 3, stride = 1, padding = 1;
@@ -75,8 +74,7 @@ struct Conv2d {
 };
 
 // Bytes of a weight of a network that was built with packed weights, of a file that has it as `stored`.
-int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarsest = Coarsest::kSmall,
-                     at::ScalarType stored = at::kFloat);
+int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, at::ScalarType stored = at::kFloat);
 
 // Wu & He 2018. x: [B, C, H, W].
 struct GroupNorm {

@@ -55,7 +55,6 @@ struct UNetSpec {
 
   int64_t time_width() const { return 4 * levels.front().channels; }
   int64_t skips() const;  // connections from the way down to the way up: 12 in Stable Diffusion 1.x
-  Coarsest coarsest() const;
   // How many time ids stand beside a pooled text of that width: SDXL 6, refiner 5. Needs text_time; 0: they do not fit.
   int64_t time_id_count(int64_t pooled_width) const;
 

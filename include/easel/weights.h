@@ -186,10 +186,6 @@ struct Binding {
   std::vector<std::string> missing, misfit, not_finite;
 };
 
-// A network's pictures at its coarsest level, of the size that it was trained for: where they are at least 32 pixels
-// high and wide, its largest convolutions too earn the memory of a faster form.
-enum class Coarsest { kSmall, kLarge };
-
 // A view {source, prefix, device, dtype} passed to network constructors: `w / "down_blocks" / 0`, `w.get("weight",
 // {…})`. Faults are collected and raised together by finish(), so one run names every missing tensor; until then a
 // meta tensor stands in for what is at fault. Views of one part share their Binding and the way to the device without a
@@ -200,12 +196,11 @@ class Weights {
   // On the meta device names and shapes are checked and no value is read.
   Weights(SourcePtr source, at::Device device, at::ScalarType dtype);
   // The same for layers that are called many times: they pack their weights, where kernels() are the fast ones.
-  Weights packed(Coarsest coarsest = Coarsest::kSmall) const;
+  Weights packed() const;
   // For layers that are called once or twice: those pack their weights that gain by it even so.
   Weights packed_where_quick() const;
   bool is_packed() const { return packing_ != Packing::kNone; }
   bool packs_slowly() const { return packing_ == Packing::kAll; }
-  Coarsest coarsest() const { return coarsest_; }
   // The same for a network some of whose layers may compute in eight bits: those layers take int8() of their view.
   Weights allowing_int8() const;
   Weights int8() const;
@@ -261,7 +256,6 @@ class Weights {
   at::Device device_;
   at::ScalarType dtype_;
   Packing packing_ = Packing::kNone;
-  Coarsest coarsest_ = Coarsest::kSmall;
   bool allows_int8_ = false, int8_ = false;
   std::shared_ptr<Binding> binding_;
   std::shared_ptr<DeviceUpload> upload_;

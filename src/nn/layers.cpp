@@ -34,16 +34,20 @@ bool takes_panels(const Weights& w, const Shape& linear) {
   return w.is_packed() && !is_int8(w, linear) && cpu::can_panels(linear[1], linear[0], w.dtype());
 }
 
-// Undefined where the weight is none of sixteen bits.
-Tensor in_panels(const Tensor& weight, const Weights& w) {
-  if (!weight.is_cpu() || weight.element_size() != 2) return {};
-  cpu::PackedPanels packed = cpu::pack_panels(weight, w.dtype());
+// Beside x of that dtype.
+Tensor in_panels(const Tensor& weight, const Weights& w, at::ScalarType dtype) {
+  cpu::PackedPanels packed = cpu::pack_panels(weight, dtype);
   if (!packed.finite) w.not_finite("weight");
   return std::move(packed.weight);
 }
 
+// Undefined where the weight is none of sixteen bits.
+Tensor halves_in_panels(const Tensor& weight, const Weights& w) {
+  return weight.is_cpu() && weight.element_size() == 2 ? in_panels(weight, w, w.dtype()) : Tensor();
+}
+
 Tensor packed_linear(const Tensor& weight, const Weights& w) {
-  const Tensor panels = takes_panels(w, weight.sizes().vec()) ? in_panels(weight, w) : Tensor();
+  const Tensor panels = takes_panels(w, weight.sizes().vec()) ? halves_in_panels(weight, w) : Tensor();
   return panels.defined() || !w.packs_slowly() ? panels : cpu::pack_linear(weight);
 }
 
@@ -117,18 +121,17 @@ namespace {
 using Form = Conv2d::Form;
 
 // That packing would bring the weight into.
-Form packed_form(const Shape& weight, const Conv2d::Shape2d& s, at::ScalarType dtype, Coarsest coarsest) {
+Form packed_form(const Shape& weight, const Conv2d::Shape2d& s, at::ScalarType dtype) {
   const bool is_same_size = s.stride == 1 && 2 * s.padding == s.kernel - 1;
   // oneDNN packs a 1x1 convolution for a picture of unknown size otherwise than it wants it for most.
   if (is_same_size && s.kernel == 1) return Form::kLinear;
   if (is_same_size && s.kernel == 3 && dtype == at::kBFloat16 && cpu::amx::can_pack(s.in, s.out)) return Form::kTiles;
-  return is_same_size && cpu::can_winograd(weight, dtype, coarsest) ? Form::kWinograd : Form::kPacked;
+  return is_same_size && cpu::can_winograd(weight, dtype) ? Form::kWinograd : Form::kPacked;
 }
 
 Halves halves_of(Form form, const Shape& weight, const Weights& w) {
   if (!w.is_packed()) return Halves::kConverted;
-  if (form == Form::kWinograd) return Halves::kKept;
-  if (form == Form::kTiles) return Halves::kUnchecked;
+  if (form == Form::kWinograd || form == Form::kTiles) return Halves::kUnchecked;
   const bool has_panels = form == Form::kLinear ? cpu::can_panels(weight[1], weight[0], w.dtype())
                                                 : cpu::can_panel_convolution(weight, w.dtype());
   return has_panels ? Halves::kUnchecked : Halves::kConverted;
@@ -139,7 +142,7 @@ Halves halves_of(Form form, const Shape& weight, const Weights& w) {
 Conv2d::Conv2d(const Weights& w, const Shape2d& s)
     : kernel(s.kernel), stride(s.stride), padding(s.padding), out(s.out) {
   const Shape shape = {s.out, s.in, s.kernel, s.kernel};
-  const Form packed = packed_form(shape, s, w.dtype(), w.coarsest());
+  const Form packed = packed_form(shape, s, w.dtype());
   weight = w.get("weight", shape, changes, halves_of(packed, shape, w));
   bias = s.has_bias == Bias::kYes ? w.get("bias", {s.out})
                                   : at::zeros({s.out}, at::TensorOptions(w.dtype()).device(w.device()));
@@ -151,26 +154,24 @@ Conv2d::Conv2d(const Weights& w, const Shape2d& s)
 void Conv2d::pack(Form as, const Weights& w) {
   Tensor packed;
   if (as == Form::kWinograd && weight.is_cpu()) {
-    cpu::WinogradWeight transformed = cpu::winograd_weight(weight, w.dtype());
-    packed = std::move(transformed.planes);
-    scale = transformed.scale;
+    packed = in_panels(weight, w, at::kFloat);
   } else if (as == Form::kTiles && weight.is_cpu()) {
-    packed = in_panels(weight, w);
+    packed = halves_in_panels(weight, w);
   } else if (as == Form::kLinear) {
     packed = packed_linear(weight.flatten(1), w);
   } else if (as == Form::kPacked) {
-    if (halves_of(as, weight.sizes().vec(), w) == Halves::kUnchecked) packed = in_panels(weight, w);
+    if (halves_of(as, weight.sizes().vec(), w) == Halves::kUnchecked) packed = halves_in_panels(weight, w);
     if (!packed.defined()) packed = cpu::pack_convolution(weight, {kernel, stride, padding});
   }
   if (replace(weight, std::move(packed), w)) form = as;
 }
 
-int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, Coarsest coarsest, at::ScalarType stored) {
-  if (cpu::can_winograd(weight, dtype, coarsest)) return cpu::winograd_bytes(weight, dtype);
+int64_t packed_bytes(const Shape& weight, at::ScalarType dtype, at::ScalarType stored) {
   const auto is_kept = [&] {
     if (c10::elementSize(stored) != 2 || weight.size() < 2) return false;
     const bool is_linear = weight.size() == 2 || weight[2] * weight[3] == 1;
-    return is_linear ? cpu::can_panels(weight[1], weight[0], dtype) : cpu::can_panel_convolution(weight, dtype);
+    return is_linear ? cpu::can_panels(weight[1], weight[0], dtype)
+                     : cpu::can_winograd(weight, dtype) || cpu::can_panel_convolution(weight, dtype);
   };
   return c10::multiply_integers(weight) * static_cast<int64_t>(c10::elementSize(is_kept() ? stored : dtype));
 }
@@ -189,18 +190,23 @@ Tensor joined(const Tensor& bias, const Tensor& shift) {
   return shift.defined() ? (sum + shift.to(at::kFloat)).contiguous() : sum;
 }
 
-bool is_own(const Conv2d& conv) { return conv.form == Form::kWinograd || conv.form == Form::kTiles; }
+// Whether one of the kernels that see a picture in more than one way takes it.
+bool is_own(const Conv2d& conv, int64_t batch, int64_t height, int64_t width) {
+  return conv.form == Form::kTiles || (conv.form == Form::kWinograd && cpu::pays_winograd(batch, height, width));
+}
+bool is_own(const Conv2d& conv, const Tensor& x) { return is_own(conv, x.size(0), x.size(2), x.size(3)); }
 
-// By one of the kernels that see a picture in more than one way.
 Tensor own(const Conv2d& conv, const cpu::Seen& seen, const Added& added) {
   const cpu::AddedToPixels pixels{joined(conv.bias, added.shift), added.residual, added.may_overwrite};
   if (conv.form == Form::kTiles) return cpu::amx::convolution(seen, conv.weight, pixels);
-  return cpu::winograd_convolution(seen, {conv.weight, conv.scale}, pixels);
+  return cpu::winograd_convolution(seen, conv.weight, pixels);
 }
 
 Tensor packed(const Conv2d& conv, const Tensor& x, const Added& added) {
   const auto convolution = [&](const Tensor& bias, const Tensor& residual) {
-    return cpu::convolution(x, conv.weight, bias, {conv.kernel, conv.stride, conv.padding}, residual);
+    const cpu::Patches patches{conv.kernel, conv.stride, conv.padding};
+    if (conv.form == Form::kWinograd) return cpu::panel_convolution(x, conv.weight, bias, patches, residual);
+    return cpu::convolution(x, conv.weight, bias, patches, residual);
   };
   // oneDNN cannot describe a residual of one pixel: its strides are as good as any.
   const bool is_pixel = added.residual.defined() && added.residual.size(2) * added.residual.size(3) == 1;
@@ -224,7 +230,8 @@ Tensor Conv2d::operator()(const Tensor& x, const Added& added) const {
       return add_low_ranks(by_pixel(*this, x, added), x);
     case Form::kWinograd:
     case Form::kTiles:
-      return add_low_ranks(own(*this, {x, x.size(2), x.size(3)}, added), x);
+      if (is_own(*this, x)) return add_low_ranks(own(*this, {x, x.size(2), x.size(3)}, added), x);
+      [[fallthrough]];
     case Form::kPacked:
       return add_low_ranks(packed(*this, x, added), x);
     case Form::kPlain:
@@ -234,14 +241,14 @@ Tensor Conv2d::operator()(const Tensor& x, const Added& added) const {
 }
 
 Tensor Conv2d::of_norm_silu(const GroupNorm& norm, const Tensor& x, const Added& added) const {
-  const bool at_once = is_own(*this) && changes.empty() && cpu::can_group_norm(x);
+  const bool at_once = is_own(*this, x) && changes.empty() && cpu::can_group_norm(x);
   if (!at_once) return (*this)(norm.silu(x), added);
   const cpu::ChannelAffine affine = cpu::group_norm_affine(x, norm.groups, norm.weight, norm.bias, norm.eps);
   return own(*this, {x, x.size(2), x.size(3), affine}, added);
 }
 
 Tensor Conv2d::upsampled(const Tensor& x, int64_t height, int64_t width) const {
-  if (is_own(*this) && changes.empty()) return own(*this, {x, height, width}, {});
+  if (is_own(*this, x.size(0), height, width) && changes.empty()) return own(*this, {x, height, width}, {});
   return (*this)(at::upsample_nearest2d(x, {height, width}));
 }
 

@@ -49,14 +49,13 @@ void build(const Checkpoint& c, Part part, const Weights& w, bool with_vae_encod
   }
 }
 
-// Of the tensors that were asked for, of `source`; `coarsest` where they are packed.
-int64_t bytes_in(const Weights& shapes, const WeightSource& source, at::ScalarType dtype,
-                 std::optional<Coarsest> coarsest) {
+// Of the tensors that were asked for, of `source`.
+int64_t bytes_in(const Weights& shapes, const WeightSource& source, at::ScalarType dtype, bool are_packed) {
   int64_t bytes = 0;
   for (const auto& [name, shape] : shapes.binding().asked) {
     const std::optional<TensorInfo> stored = source.info(name);
-    bytes += coarsest ? packed_bytes(shape, dtype, *coarsest, stored ? stored->dtype : at::kFloat)
-                      : c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(dtype));
+    bytes += are_packed ? packed_bytes(shape, dtype, stored ? stored->dtype : at::kFloat)
+                        : c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(dtype));
   }
   return bytes;
 }
@@ -64,18 +63,13 @@ int64_t bytes_in(const Weights& shapes, const WeightSource& source, at::ScalarTy
 // A text encoder is called once or twice.
 bool is_called_often(Part part) { return part == Part::kUNet || part == Part::kVae; }
 
-Coarsest coarsest_of(const Checkpoint& c, Part part) {
-  return part == Part::kUNet ? c.unet.coarsest() : Coarsest::kSmall;
-}
-
-Weights of_many_calls(const Weights& w, const Precision& precision, Coarsest coarsest) {
-  const Weights packed = w.packed(coarsest);
+Weights of_many_calls(const Weights& w, const Precision& precision) {
+  const Weights packed = w.packed();
   return precision.int8 ? packed.allowing_int8() : packed;
 }
 
-std::optional<Coarsest> packed_as(const Checkpoint& c, Part part, const Precision& precision) {
-  const bool is_packed = is_called_often(part) && precision.device.is_cpu() && kernels() == Kernels::kFast;
-  return is_packed ? std::optional(coarsest_of(c, part)) : std::nullopt;
+bool are_packed(Part part, const Precision& precision) {
+  return is_called_often(part) && precision.device.is_cpu() && kernels() == Kernels::kFast;
 }
 
 }  // namespace
@@ -120,16 +114,14 @@ int64_t StageSet::bytes_of(Part part) {
   const at::ScalarType dtype = part == Part::kUNet  ? precision_.unet
                                : part == Part::kVae ? precision_.vae
                                                     : precision_.text;
-  return entry->second = bytes_in(shapes, *source_of(part), dtype, packed_as(checkpoint_, part, precision_));
+  return entry->second = bytes_in(shapes, *source_of(part), dtype, are_packed(part, precision_));
 }
 
 template <class Network, class Spec>
 Network StageSet::load(Part part, at::ScalarType dtype, const Spec& spec) const {
   const Weights w(with_loras(source_of(part), name_of(part), applied_to(part, loras_), loras_at_runtime_),
                   precision_.device, dtype);
-  Network network(
-      is_called_often(part) ? of_many_calls(w, precision_, coarsest_of(checkpoint_, part)) : w.packed_where_quick(),
-      spec);
+  Network network(is_called_often(part) ? of_many_calls(w, precision_) : w.packed_where_quick(), spec);
   // Names were checked by audit(); values are checked as they are bound.
   w.finish(name_of(part), [](const std::string&) { return true; });
   return network;
@@ -219,7 +211,7 @@ const ControlNet& StageSet::control(const Control& control, double* seconds) {
   if (!stage) {
     const double start = now_seconds();
     const Weights w(open_weights(control, precision_.unet != at::kFloat), precision_.device, precision_.unet);
-    ControlNet network(of_many_calls(w, precision_, Coarsest::kSmall), control.spec);
+    ControlNet network(of_many_calls(w, precision_), control.spec);
     w.finish("controlnet", [](const std::string&) { return true; });  // names were checked when it was opened
     stage.emplace(std::move(network));
     *seconds += now_seconds() - start;
@@ -252,7 +244,7 @@ const VaeEncoder& StageSet::vae_encoder(double* seconds) {
 int64_t StageSet::vae_encoder_bytes() {
   const Weights shapes(nullptr, at::kMeta, at::kFloat);
   VaeEncoder(shapes, checkpoint_.vae);
-  return bytes_in(shapes, *source_of(Part::kVae), precision_.vae, packed_as(checkpoint_, Part::kVae, precision_));
+  return bytes_in(shapes, *source_of(Part::kVae), precision_.vae, are_packed(Part::kVae, precision_));
 }
 
 void StageSet::free_text_encoders() {

@@ -29,11 +29,6 @@ int64_t UNetSpec::skips() const {
   return count;
 }
 
-Coarsest UNetSpec::coarsest() const {
-  const auto halvings = static_cast<int64_t>(levels.size()) - 1;
-  return std::min(sample_height, sample_width) >> halvings >= 32 ? Coarsest::kLarge : Coarsest::kSmall;
-}
-
 void TextProjections::begin(const Tensor& context) {
   // The held text's memory cannot be another text's.
   const bool is_same = context_.defined() && context_.data_ptr() == context.data_ptr() &&

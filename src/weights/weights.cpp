@@ -51,9 +51,8 @@ Weights Weights::below(std::string prefix) const {
 
 bool Weights::packable() const { return kernels() == Kernels::kFast && device_.is_cpu(); }
 
-Weights Weights::packed(Coarsest coarsest) const {
+Weights Weights::packed() const {
   Weights view = *this;
-  view.coarsest_ = coarsest;
   view.packing_ = packable() ? Packing::kAll : Packing::kNone;
   return view;
 }

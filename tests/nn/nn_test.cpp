@@ -10,6 +10,7 @@
 #include "nn/cpu/group_norm.h"
 #include "nn/cpu/instruction_sets.h"
 #include "nn/cpu/int8.h"
+#include "nn/cpu/panels.h"
 #include "nn/cpu/products.h"
 #include "nn/cpu/softmax_columns.h"
 #include "nn/cpu/winograd.h"
@@ -188,10 +189,10 @@ TEST(Packed, ConvolutionsOfOddSizes) {
 // by nearest neighbour.
 TEST(Winograd, IsTheConvolution) {
   at::manual_seed(1);
-  for (const Dtype& dtype : {Dtype{at::kFloat, 5e-6}, Dtype{at::kBFloat16, 4e-3}}) {
-    for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 64}, {80, 96}, {192, 144}}) {
+  for (const Dtype& dtype : {Dtype{at::kFloat, 8e-6}, Dtype{at::kBFloat16, 4e-3}}) {
+    for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 64}, {80, 96}, {192, 144}, {656, 80}}) {
       const Tensor weight = (at::randn({out, in, 3, 3}) / std::sqrt(9.0 * static_cast<double>(in))).to(dtype.type);
-      const cpu::WinogradWeight transformed = cpu::winograd_weight(weight, dtype.type);
+      const Tensor panels = cpu::pack_panels(weight, at::kFloat).weight;
       for (const auto& [batch, height, width, to_height, to_width] :
            {std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>{1, 1, 1, 1, 1},
             {2, 4, 8, 4, 8},
@@ -208,7 +209,7 @@ TEST(Winograd, IsTheConvolution) {
           const Tensor shift = added.shift.defined() ? added.shift.to(at::kFloat) : at::zeros({1, out});
           Tensor want = convolved + shift.to(at::kDouble).unsqueeze(-1).unsqueeze(-1);
           if (added.residual.defined()) want = want + added.residual.to(at::kDouble);
-          const Tensor got = cpu::winograd_convolution({x, to_height, to_width}, transformed, {shift, added.residual});
+          const Tensor got = cpu::winograd_convolution({x, to_height, to_width}, panels, {shift, added.residual});
           EXPECT_TRUE(got.is_contiguous(at::MemoryFormat::ChannelsLast));
           EXPECT_LE(relative_difference(got.to(at::kDouble), want), dtype.tolerance) << in << " " << height;
         }
@@ -300,45 +301,28 @@ TEST(Winograd, InTheLayerWhereItPays) {
   EXPECT_NE(Conv2d(w.packed(), {.in = 64, .out = 80, .stride = 2}).form, Conv2d::Form::kWinograd);
 }
 
-// Weights of bfloat16 far from 1, zero and not finite: the transformed ones are kept in float16, whose range is small.
-TEST(Winograd, KeepsTheRangeOfBFloat16) {
-  at::manual_seed(1);
-  const Tensor x = at::randn({1, 64, 9, 6}).to(at::kBFloat16).contiguous(at::MemoryFormat::ChannelsLast);
-  const Tensor filters = at::randn({80, 64, 3, 3}), shift = at::zeros({1, 80});
-  const auto of = [&](const Tensor& weight) {
-    return cpu::winograd_convolution({x, 9, 6}, cpu::winograd_weight(weight, weight.scalar_type()), {shift, {}})
-        .to(at::kDouble);
-  };
-  for (const double size : {1e-30, 1e-6, 1.0, 1e6, 1e30}) {
-    const Tensor weight = (filters * size).to(at::kBFloat16);
-    const Tensor want = at::conv2d(x.to(at::kDouble), weight.to(at::kDouble), {}, 1, 1);
-    EXPECT_LE(relative_difference(of(weight), want), 4e-3) << size;
-  }
-  EXPECT_TRUE(of(at::zeros({80, 64, 3, 3}, at::kBFloat16)).eq(0).all().item<bool>());
-  Tensor uneven = filters.clone();  // one filter a million times the others
-  uneven[7] *= 1e6;
-  const Tensor rounded = uneven.to(at::kBFloat16);
-  const Tensor want = at::conv2d(x.to(at::kDouble), rounded.to(at::kDouble), {}, 1, 1), got = of(rounded);
-  EXPECT_LE(relative_difference(got.select(1, 3), want.select(1, 3)), 4e-3);
-}
-
-TEST(Winograd, OfTheLargestOnlyInLargePictures) {
-  for (const auto& [dtype, large] : {std::pair{at::kFloat, false}, std::pair{at::kBFloat16, true}}) {
-    const bool any = cpu::can_winograd({64, 64, 3, 3}, dtype, Coarsest::kSmall);  // AVX512 and no AMX
-    EXPECT_FALSE(cpu::can_winograd({1280, 1280, 3, 3}, dtype, Coarsest::kSmall));
-    EXPECT_EQ(cpu::can_winograd({1280, 1280, 3, 3}, dtype, Coarsest::kLarge), any && large);
-    EXPECT_FALSE(cpu::can_winograd({1280, 2640, 3, 3}, dtype, Coarsest::kLarge));
-  }
-  const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, at::kBFloat16) / "conv";
-  const Conv2d::Shape2d shape{.in = 1280, .out = 976};
-  const Shape of_weight = {shape.out, shape.in, 3, 3};
-  for (const Coarsest coarsest : {Coarsest::kSmall, Coarsest::kLarge}) {
-    const Conv2d conv(w.packed(coarsest), shape);
-    const bool pays = cpu::can_winograd(of_weight, at::kBFloat16, coarsest);
-    EXPECT_EQ(conv.form == Conv2d::Form::kWinograd, pays);
-    const auto bytes = static_cast<std::size_t>(packed_bytes(of_weight, at::kBFloat16, coarsest));
-    if (pays) {
-      EXPECT_EQ(conv.weight.nbytes(), bytes);
+// The same weights serve pictures that are too small for it.
+TEST(Winograd, OnlyOfPicturesWhereItPays) {
+  EXPECT_TRUE(cpu::pays_winograd(1, 64, 64));
+  EXPECT_TRUE(cpu::pays_winograd(2, 8, 8));
+  EXPECT_TRUE(cpu::pays_winograd(2, 4, 4));
+  EXPECT_FALSE(cpu::pays_winograd(2, 1, 1));
+  EXPECT_FALSE(cpu::pays_winograd(1, 1, 40));
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const Weights w = Weights(random_source("nn/", 3, at::kFloat), at::kCPU, dtype);
+    const GroupNorm norm(w / "norm", 64, 32, 1e-5);
+    const Conv2d plain(w / "conv", {.in = 64, .out = 80}), fast(w.packed() / "conv", {.in = 64, .out = 80});
+    for (const int64_t side : {1, 2, 4, 9}) {
+      const Tensor x = at::randn({2, 64, side, side}).to(dtype).contiguous(at::MemoryFormat::ChannelsLast);
+      const auto near = [&](const Tensor& got, const Tensor& want) {
+        EXPECT_LE(relative_difference(got.to(at::kFloat), want.to(at::kFloat)), dtype == at::kFloat ? 1e-5 : 2e-2)
+            << side;
+      };
+      for (const Added& added : additions(at::zeros({2, 80, side, side}, dtype))) {
+        near(fast(x, added), plain(x, added));
+        near(fast.of_norm_silu(norm, x, added), plain.of_norm_silu(norm, x, added));
+      }
+      near(fast.upsampled(x, 2 * side, side), plain.upsampled(x, 2 * side, side));
     }
   }
 }

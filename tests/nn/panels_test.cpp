@@ -173,7 +173,7 @@ TEST(Panels, LinearsKeepHalves) {
     EXPECT_EQ(plain.weight.scalar_type(), dtypes.x);
     EXPECT_EQ(packed.weight.element_size(), 2);
     const auto bytes = static_cast<int64_t>(packed.weight.nbytes());
-    EXPECT_EQ(bytes, packed_bytes({640, 320}, dtypes.x, Coarsest::kSmall, dtypes.weight));
+    EXPECT_EQ(bytes, packed_bytes({640, 320}, dtypes.x, dtypes.weight));
     EXPECT_EQ(2 * bytes, packed_bytes({640, 320}, at::kFloat));
     const Tensor x = at::randn({2, 9, 320}).to(dtypes.x);
     const double tolerance = dtypes.x == at::kFloat ? 2e-5 : 1e-2;
@@ -204,10 +204,12 @@ TEST(Panels, ConvolutionsTakeHalves) {
     const Weights w = of_file(dtypes.weight, dtypes.x) / "conv";
     for (const Conv2d::Shape2d& shape : {Conv2d::Shape2d{.in = 80, .out = 64},
                                          {.in = 64, .out = 272, .stride = 2},
+                                         {.in = 64, .out = 3},
+                                         {.in = 4, .out = 80},
                                          {.in = 272, .out = 320, .kernel = 1, .padding = 0}}) {
       const Conv2d plain(w, shape), packed(w.packed(), shape);
       const Shape weight = {shape.out, shape.in, shape.kernel, shape.kernel};
-      const int64_t planned = packed_bytes(weight, dtypes.x, Coarsest::kSmall, dtypes.weight);
+      const int64_t planned = packed_bytes(weight, dtypes.x, dtypes.weight);
       EXPECT_TRUE(shape.stride > 1 || static_cast<int64_t>(packed.weight.nbytes()) == planned) << shape.in;
       const Tensor x = at::randn({2, shape.in, 9, 13}).to(dtypes.x).contiguous(at::MemoryFormat::ChannelsLast);
       EXPECT_LE(relative_difference(packed(x).to(at::kFloat), plain(x).to(at::kFloat)),
@@ -217,13 +219,16 @@ TEST(Panels, ConvolutionsTakeHalves) {
   }
 }
 
-// Filters of both kinds beside float32 are those of their own values in float32.
-TEST(Panels, WinogradsFiltersAreExact) {
-  if (!cpu::can_winograd({80, 64, 3, 3}, at::kFloat, Coarsest::kSmall)) GTEST_SKIP() << "wants AVX512";
+// Weights of every kind give what their own values in float32 give.
+TEST(Panels, OfWinogradAreExact) {
+  if (!cpu::can_winograd({80, 64, 3, 3}, at::kFloat)) GTEST_SKIP() << "wants AVX2";
+  const Tensor x = at::randn({1, 64, 9, 6}).contiguous(at::MemoryFormat::ChannelsLast), shift = at::zeros({1, 80});
+  const auto convolved = [&](const Tensor& weight) {
+    return cpu::winograd_convolution({x, 9, 6}, cpu::pack_panels(weight, at::kFloat).weight, {shift, {}});
+  };
   for (const at::ScalarType stored : {at::kHalf, at::kBFloat16}) {
     const Tensor weight = at::randn({80, 64, 3, 3}).to(stored);
-    EXPECT_TRUE(at::equal(cpu::winograd_weight(weight, at::kFloat).planes,
-                          cpu::winograd_weight(weight.to(at::kFloat), at::kFloat).planes));
+    EXPECT_TRUE(at::equal(convolved(weight), convolved(weight.to(at::kFloat))));
   }
 }
 

@@ -70,22 +70,6 @@ EASEL_AVX2 int64_t widen_few_pairs(const at::Half* pairs, int64_t count, float* 
   }
   return i;
 }
-
-EASEL_AVX2 void stream_lanes(const float* from, int64_t count, float* to) {
-  for (int64_t i = 0; i < count; i += kFew) _mm256_stream_ps(to + i, _mm256_loadu_ps(from + i));
-}
-EASEL_AVX2 void stream_lanes(const float* from, int64_t count, float scale, at::Half* to) {
-  constexpr int64_t kLine = 32;
-  const __m256 factor = _mm256_set1_ps(scale);
-  for (int64_t i = 0; i < count; i += kFew) {
-    const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(from + i), factor);
-    const __m128i halves = _mm256_cvtps_ph(scaled, _MM_FROUND_TO_NEAREST_INT);
-    if (count % kLine == 0)
-      _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), halves);
-    else
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), halves);
-  }
-}
 #endif
 
 #define EASEL_WIDEN_PAIRS(T)                                                                \
@@ -97,6 +81,7 @@ EASEL_AVX2 void stream_lanes(const float* from, int64_t count, float scale, at::
   }
 EASEL_WIDEN_PAIRS(at::Half)
 EASEL_WIDEN_PAIRS(at::BFloat16)
+EASEL_WIDEN_PAIRS(float)
 #undef EASEL_WIDEN_PAIRS
 
 }  // namespace
@@ -117,6 +102,10 @@ void widen_pairs(const at::BFloat16* pairs, int64_t count, float* first, float* 
   widen_any(pairs, count, first, second);
 }
 
+void widen_pairs(const float* pairs, int64_t count, float* first, float* second) {
+  widen_any(pairs, count, first, second);
+}
+
 EASEL_CLONES void widen_row(const at::BFloat16* from, int64_t count, float* to) {
   for (int64_t i = 0; i < count; ++i) to[i] = widen(from[i]);
 }
@@ -128,19 +117,6 @@ void widen_row(const at::Half* from, int64_t count, float* to) {
 #endif
   std::copy_n(from, count, to);
 }
-void stream_row(const float* from, int64_t count, float* to) {
-#if defined(__x86_64__)
-  if (has_avx2()) return stream_lanes(from, count, to);
-#endif
-  std::copy_n(from, count, to);
-}
-void stream_row(const float* from, int64_t count, float scale, at::Half* to) {
-#if defined(__x86_64__)
-  if (has_avx2()) return stream_lanes(from, count, scale, to);
-#endif
-  for (int64_t i = 0; i < count; ++i) to[i] = from[i] * scale;
-}
-
 // An exponent of ones carries into the sign when its lowest bit is added.
 EASEL_CLONES bool are_finite(const uint16_t* values, int64_t count, uint16_t exponent) {
   const auto lowest = static_cast<uint16_t>(0x8000 - exponent);

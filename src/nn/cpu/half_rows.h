@@ -15,6 +15,7 @@ inline void widen_row(const float* from, int64_t count, float* to) { std::copy_n
 // [count, 2] → the first of each pair and the second.
 void widen_pairs(const at::Half* pairs, int64_t count, float* first, float* second);
 void widen_pairs(const at::BFloat16* pairs, int64_t count, float* first, float* second);
+void widen_pairs(const float* pairs, int64_t count, float* first, float* second);
 
 // Whether all values of sixteen bits are finite, exponent being that of infinity.
 bool are_finite(const uint16_t* values, int64_t count, uint16_t exponent);
@@ -22,10 +23,5 @@ constexpr uint16_t kHalfExponent = 0x7C00, kBFloat16Exponent = 0x7F80;
 
 // float16 → bfloat16. Whether all of them are finite.
 bool narrow_values(const uint16_t* halves, int64_t count, uint16_t* to);
-
-// Past the processor's caches into memory, which is not read before, to addresses that are multiples of 16 values;
-// float16 only in whole cache lines. Each thread ends with finish_streams() (instruction_sets.h).
-void stream_row(const float* from, int64_t count, float* to);
-void stream_row(const float* from, int64_t count, float scale, at::Half* to);  // of the values times scale
 
 }  // namespace easel::cpu

@@ -7,8 +7,10 @@ namespace easel::cpu {
 using namespace panels;
 
 bool can_panel_convolution(at::IntArrayRef weight, at::ScalarType dtype) {
-  return (dtype == at::kFloat || pair_unit() == PairUnit::kWidened) && 2 * weight[2] * weight[3] <= kDepth &&
-         can_panels(weight[1] * weight[2] * weight[3], weight[0], dtype);
+  const int64_t places = weight[2] * weight[3], in = weight[1] * places;
+  if (2 * places > kDepth || in % 2 != 0) return false;
+  if (dtype == at::kFloat) return can_panels(in, weight[0], dtype);
+  return dtype == at::kBFloat16 && pair_unit() == PairUnit::kWidened;
 }
 
 namespace {
@@ -60,6 +62,7 @@ Tensor panel_convolution(const Tensor& x, const Tensor& packed, const Tensor& bi
   Tensor y = at::empty({x.size(0), packed.size(0), height, width}, x.options().memory_format(kLast));
   with_type(x.scalar_type(), [&]<class X>(X) {
     Operands<X> o(x.contiguous(kLast), packed, bias, x.size(0) * height * width);
+    o.by_pairs = false;  // patches are gathered in float32
     o.places = patches.kernel * patches.kernel;
     o.gather = Gather<X>(o, patches);
     multiply_all(o, residual.defined() ? residual.contiguous(kLast) : Tensor(), y);

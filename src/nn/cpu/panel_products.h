@@ -166,10 +166,16 @@ class Products {
     const auto widen_from = [&](const auto* panel) {
       widen_panel(panel + first * columns, depth / 2, columns, o_.places, wide_);
     };
-    if (o_.packed.scalar_type() == at::kHalf)
-      widen_from(o_.template panel<at::Half>(block));
-    else
-      widen_from(o_.template panel<BF16>(block));
+    switch (o_.packed.scalar_type()) {
+      case at::kHalf:
+        widen_from(o_.template panel<at::Half>(block));
+        break;
+      case at::kBFloat16:
+        widen_from(o_.template panel<BF16>(block));
+        break;
+      default:
+        widen_from(o_.template panel<float>(block));
+    }
     place_ = place;
     return wide_;
   }

@@ -15,10 +15,24 @@ namespace {
 
 constexpr int64_t kColumnsAtOnce = 16;
 
+PackedPanels pack_floats(const Tensor& weight) {
+  const Tensor rows = weight.flatten(1).contiguous();
+  const int64_t out = rows.size(0), in = rows.size(1);
+  PackedPanels packed = {at::empty({out, in}, at::kFloat), at::isfinite(rows).all().item<bool>()};
+  for (int64_t first = 0; first < out; first += kPanelColumns) {
+    const int64_t columns = std::min(kPanelColumns, out - first);
+    packed.weight.narrow(0, first, columns)
+        .view({in / 2, columns, 2})
+        .copy_(rows.narrow(0, first, columns).view({columns, in / 2, 2}).transpose(0, 1));
+  }
+  return packed;
+}
+
 }  // namespace
 
 PackedPanels pack_panels(const Tensor& weight, at::ScalarType dtype) {
   if (dtype == at::kBFloat16 && pair_unit() == PairUnit::kAmx) return amx::pack_weight(weight);
+  if (weight.scalar_type() == at::kFloat) return pack_floats(weight);
   const bool is_half = weight.scalar_type() == at::kHalf;
   const bool narrows = is_half && dtype == at::kBFloat16 && pair_unit() == PairUnit::kAvx512;
   const Tensor rows = weight.flatten(1).contiguous();

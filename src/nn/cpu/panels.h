@@ -22,9 +22,9 @@ struct PackedPanels {
   bool finite;  // all of its values: looked at on the way
 };
 
-// weight [out, in, ...] of float16 or bfloat16 → [out, all others], in the kernel's own order: [out / 64 blocks, others
-// / 2, 64, 2], the last block as wide as it is. float16 becomes bfloat16 where x is that and the processor multiplies
-// it.
+// weight [out, in, ...] of float16, bfloat16 or float32 → [out, all others], in the kernel's own order: [out / 64
+// blocks, others / 2, 64, 2], the last block as wide as it is. float16 becomes bfloat16 where x is that and the
+// processor multiplies it.
 PackedPanels pack_panels(const Tensor& weight, at::ScalarType dtype);
 
 // x: [..., in] float32 or bfloat16 → [..., out] of its dtype; bias [out] and residual [..., out] may be undefined. Sums

@@ -1,14 +1,15 @@
 #include "nn/cpu/winograd.h"
 
-#include <ATen/Parallel.h>
+#include <ATen/ceil_div.h>
 
-#include "easel/vector_loops.h"
-#include "nn/cpu/half_rows.h"
 #include "nn/cpu/products.h"
-#include "nn/cpu/winograd_transforms.h"
+#include "nn/cpu/winograd_filters.h"
+#include "nn/cpu/winograd_patches.h"
 
 namespace easel::cpu {
 namespace {
+
+using winograd::Parts, winograd::Place, winograd::Sizes;
 
 #define EASEL_STORE_PIXEL(T)                                                                   \
   EASEL_CLONES void store_pixel(const float* values, const T* residual, int64_t count, T* y) { \
@@ -22,247 +23,133 @@ EASEL_STORE_PIXEL(float)
 EASEL_STORE_PIXEL(at::BFloat16)
 #undef EASEL_STORE_PIXEL
 
-// What the transformed filters are kept in.
-template <class T>
-using Kept = std::conditional_t<std::is_same_v<T, float>, float, at::Half>;
+// Channels whose filters are transformed at once. With 64, whose filters stay in the second-level cache, a product took
+// 1.4 times as long on Zen 3: a run of patches is read in short pieces, and its sums are read and written more often.
+constexpr int64_t kDepth = 320;
+constexpr int64_t kMostTiles = 128;  // of one product
 
-struct Sizes {
-  int64_t batch, in, out, height, width;
-  int64_t rows() const { return (height + kTile - 1) / kTile; }  // of tiles
-  int64_t columns() const { return (width + kTile - 1) / kTile; }
-  int64_t tiles() const { return batch * rows() * columns(); }
-  int64_t runs() const { return (out + run_columns() - 1) / run_columns(); }
-  int64_t columns_in(int64_t run) const { return std::min(run_columns(), out - run * run_columns()); }
-};
-
-// silu(scale·x + shift) of the rows that a part of the tiles needs, the pictures of a batch below one another.
+// One thread's products and results of a panel's columns and at most `most` tiles.
 template <class T>
-class NormedRows {
+class Worker {
  public:
-  // most: rows of a part
-  NormedRows(const Tensor& x, const ChannelAffine& norm, int64_t most)
-      : x_(x.const_data_ptr<T>()),
-        scale_(norm.scale.const_data_ptr<float>()),
-        shift_(norm.shift.const_data_ptr<float>()),
-        channels_(x.size(1)),
-        height_(x.size(2)),
-        width_(x.size(3)),
-        most_(std::min(most, x.size(0) * height_)),
-        ring_(at::empty({most_ * width_ * channels_}, x.options())),
-        rows_(ring_.mutable_data_ptr<T>()) {}
-
-  // From now on rows first … last − 1 are there. Neither goes back.
-  void advance(int64_t first, int64_t last) {
-    at::parallel_for(std::max(first, end_), last, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        const int64_t picture = row / height_ * channels_;
-        affine_silu(x_ + row * width_ * channels_, place(row), width_, channels_, scale_ + picture, shift_ + picture);
-      }
-    });
-    end_ = last;
-  }
-  const T* pixel(int64_t row, int64_t column) const { return place(row) + column * channels_; }
-
- private:
-  T* place(int64_t row) const { return rows_ + row % most_ * width_ * channels_; }
-
-  const T* x_;
-  const float *scale_, *shift_;  // [B, C]
-  const int64_t channels_, height_, width_, most_;
-  Tensor ring_;
-  T* rows_;
-  int64_t end_ = 0;
-};
-
-// What a convolution is made of.
-template <class T>
-struct Parts {
-  const Sizes sizes;
-  const Tensor x;
-  const std::vector<int64_t> row_of, column_of;  // of the input, by rows and columns of the results
-  const Kept<T>* weight;
-  const float unscale;
-  const float* shift;
-  const int64_t shift_stride;  // from picture to picture
-  const T* residual;           // or null
-  const ChannelAffine* norm;   // or null
-  T* y;
-  const std::vector<T> zeros;  // a pixel outside of the picture
-
-  Parts(const Sizes& s, const Seen& seen, const WinogradWeight& w, const AddedToPixels& added, Tensor& out)
-      : sizes(s),
-        x(seen.x.contiguous(at::MemoryFormat::ChannelsLast)),
-        row_of(nearest_places(x.size(2), s.height)),
-        column_of(nearest_places(x.size(3), s.width)),
-        weight(w.planes.const_data_ptr<Kept<T>>()),
-        unscale(1 / w.scale),
-        shift(added.shift.const_data_ptr<float>()),
-        shift_stride(added.shift.size(0) == 1 ? 0 : s.out),
-        residual(added.residual.defined() ? added.residual.const_data_ptr<T>() : nullptr),
-        norm(seen.norm ? &*seen.norm : nullptr),
-        y(out.mutable_data_ptr<T>()),
-        zeros(static_cast<std::size_t>(s.in)) {}
-};
-
-// A run of tiles, `step` of them at a time, on all threads; or on one where it is called within at::parallel_for.
-template <class T>
-class Run {
- public:
-  Run(const Parts<T>& parts, int64_t step)
+  Worker(const Parts<T>& parts, const winograd::Patches<T>& patches, int64_t most)
       : p_(parts),
         s_(parts.sizes),
-        step_(step),
-        x_(parts.x.template const_data_ptr<T>()),
-        x_height_(parts.x.size(2)),
-        x_width_(parts.x.size(3)),
-        input_(at::empty({kPlanes * step_ * s_.in}, at::kFloat)),
-        products_(at::empty({kPlanes * step_ * s_.out}, at::kFloat)) {
-    // A step begins and ends within a row of tiles; a row of pixels above and below them is read, too.
-    if (p_.norm != nullptr)
-      normed_.emplace(p_.x, *p_.norm, kTile * ((step_ + s_.columns() - 2) / s_.columns() + 1) + 2);
-  }
+        patches_(patches),
+        filters_(at::empty({kPlanes * plane_stride(std::min(kDepth, s_.in) * kPanelColumns)}, at::kFloat)),
+        products_(at::empty({kPlanes * plane_stride(most * kPanelColumns)}, at::kFloat)) {}
 
-  void operator()(int64_t from, int64_t to) {
-    for (int64_t first = from; first < to; first += step_) {
-      const int64_t count = std::min(step_, to - first);
-      if (normed_) normed_->advance(first_row(first), end_row(first + count - 1));
-      at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t) read_tile(first + t, t, count);
-      });
-      multiply(count);
-      at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t) write_tile(first + t, t, count);
-      });
-    }
+  // Tiles first, … of a run that begins with tile `from`.
+  void operator()(int64_t panel, int64_t from, int64_t first, int64_t count) {
+    const int64_t column = panel * kPanelColumns, columns = std::min(kPanelColumns, s_.out - column);
+    for (int64_t channel = 0; channel < s_.in; channel += kDepth)
+      multiply({column, columns, channel, std::min(kDepth, s_.in - channel)}, first, count);
+    for (int64_t t = 0; t < count; ++t) write_tile(from + first + t, t, count, column, columns);
   }
 
  private:
-  struct Place {
-    int64_t batch, top, left;
-  };
-  Place place_of(int64_t tile) const {
-    const int64_t per_picture = s_.rows() * s_.columns(), inside = tile % per_picture;
-    return {tile / per_picture, inside / s_.columns() * kTile, inside % s_.columns() * kTile};
+  void multiply(const FilterPart& part, int64_t first, int64_t count) {
+    float* const filters = filters_.mutable_data_ptr<float>();
+    transform_panels(p_.panels, part, filters);
+    const int64_t run = run_columns(), stride = filter_stride(part);
+    for (int64_t plane = 0; plane < kPlanes; ++plane)
+      cpu::multiply({count, part.columns, part.count, s_.in, run, kPanelColumns, part.count * run},
+                    patches_.plane(plane) + first * s_.in + part.channel, filters + plane * stride,
+                    products_.mutable_data_ptr<float>() + plane * plane_stride(count * kPanelColumns),
+                    /*adds=*/part.channel > 0);
   }
 
-  // Of the input's, that the tile needs.
-  int64_t first_row(int64_t tile) const {
-    const Place p = place_of(tile);
-    return p.batch * s_.height + std::max<int64_t>(p.top - 1, 0);
-  }
-  int64_t end_row(int64_t tile) const {
-    const Place p = place_of(tile);
-    return p.batch * s_.height + std::min(p.top + kTile + 1, s_.height);
-  }
-
-  void read_tile(int64_t tile, int64_t place, int64_t tiles) {
-    const Place p = place_of(tile);
-    const T* pixels[kPlanes];
-    for (int64_t i = 0; i < kPatch; ++i) {
-      const int64_t row = p.top + i - 1;
-      for (int64_t j = 0; j < kPatch; ++j) {
-        const int64_t column = p.left + j - 1;
-        const bool inside = row >= 0 && row < s_.height && column >= 0 && column < s_.width;
-        pixels[6 * i + j] = inside ? pixel(p.batch, row, column) : p_.zeros.data();
-      }
-    }
-    transform_patch(pixels, s_.in, input_.mutable_data_ptr<float>() + place * s_.in, tiles * s_.in);
-  }
-
-  const T* pixel(int64_t batch, int64_t row, int64_t column) const {
-    if (normed_) return normed_->pixel(batch * s_.height + row, column);
-    const int64_t y = p_.row_of[static_cast<std::size_t>(row)], x = p_.column_of[static_cast<std::size_t>(column)];
-    return x_ + ((batch * x_height_ + y) * x_width_ + x) * s_.in;
-  }
-
-  static const float* as_floats(const float* kept, int64_t, std::vector<float>&) { return kept; }
-  static const float* as_floats(const at::Half* kept, int64_t count, std::vector<float>& wide) {
-    widen_row(kept, count, wide.data());
-    return wide.data();
-  }
-
-  void multiply(int64_t tiles) {
-    const int64_t runs = s_.runs();
-    const float* input = input_.const_data_ptr<float>();
-    float* products = products_.mutable_data_ptr<float>();
-    at::parallel_for(0, kPlanes * runs, 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> wide(std::is_same_v<Kept<T>, float> ? 0 : static_cast<std::size_t>(s_.in * run_columns()));
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t plane = task / runs, run = task % runs, columns = s_.columns_in(run);
-        const ProductSizes sizes{tiles, columns, s_.in, s_.in, columns, s_.out};
-        const Kept<T>* kept = p_.weight + (plane * s_.out + run * run_columns()) * s_.in;
-        cpu::multiply(sizes, input + plane * tiles * s_.in, as_floats(kept, s_.in * columns, wide),
-                      products + plane * tiles * s_.out + run * run_columns(), /*adds=*/false);
-      }
-      release_products();
-    });
-  }
-
-  void write_tile(int64_t tile, int64_t place, int64_t tiles) {
-    const Place p = place_of(tile);
-    const int64_t rows = std::min(kTile, s_.height - p.top), columns = std::min(kTile, s_.width - p.left);
+  void write_tile(int64_t tile, int64_t place, int64_t tiles, int64_t column, int64_t columns) {
+    const Place p = place_of(s_, tile);
+    const int64_t rows_left = std::min(kTile, s_.height - p.top), columns_left = std::min(kTile, s_.width - p.left);
     float values[kTile * kTile][kChunk];
-    for (int64_t first = 0; first < s_.out; first += kChunk) {
-      const int64_t count = std::min(kChunk, s_.out - first);
-      transform_products(products_.const_data_ptr<float>() + place * s_.out + first, tiles * s_.out, p_.unscale,
-                         p_.shift + p.batch * p_.shift_stride + first, count, values);
-      for (int64_t i = 0; i < rows; ++i) {
-        for (int64_t j = 0; j < columns; ++j) {
-          const int64_t at = ((p.batch * s_.height + p.top + i) * s_.width + p.left + j) * s_.out + first;
-          store_pixel(values[4 * i + j], p_.residual == nullptr ? nullptr : p_.residual + at, count, p_.y + at);
-        }
+    transform_products(products_.const_data_ptr<float>() + place * kPanelColumns, plane_stride(tiles * kPanelColumns),
+                       p_.shift + p.batch * p_.shift_stride + column, columns, values);
+    for (int64_t i = 0; i < rows_left; ++i) {
+      for (int64_t j = 0; j < columns_left; ++j) {
+        const int64_t at = ((p.batch * s_.height + p.top + i) * s_.width + p.left + j) * s_.out + column;
+        store_pixel(values[4 * i + j], p_.residual == nullptr ? nullptr : p_.residual + at, columns, p_.y + at);
       }
     }
   }
 
   const Parts<T>& p_;
   const Sizes& s_;
-  const int64_t step_;
-  const T* x_;
-  const int64_t x_height_, x_width_;
-  std::optional<NormedRows<T>> normed_;
-  Tensor input_, products_;  // [36, step, in], [36, step, out]
+  const winograd::Patches<T>& patches_;
+  Tensor filters_, products_;  // [36, runs, kDepth, run_columns()], [36, most, kPanelColumns]
 };
 
-// Tiles whose transformed input and products are so many float32 values.
-int64_t tiles_of(const Sizes& s, int64_t floats) { return std::max<int64_t>(16, floats / (kPlanes * (s.in + s.out))); }
-
-// As few equal steps as have `most` tiles each.
-int64_t equal_steps(int64_t tiles, int64_t most) {
-  const int64_t steps = (tiles + most - 1) / most;
-  return (tiles + steps - 1) / steps;
+// As few equal parts as have `most` tiles each.
+int64_t equal_parts(int64_t tiles, int64_t most) {
+  const int64_t parts = (tiles + most - 1) / most;
+  return (tiles + parts - 1) / parts;
 }
 
-// Two ways. Of few channels each thread takes tiles of its own, so few at a time that they stay in its second-level
-// cache while all of the weight passes by: 1.2 to 1.4 times as fast as the other way in SD's VAE at 512x512, on an
-// AVX512 machine with 1 MB of it. Of many channels the weight is too large for that: the threads share each step,
-// whose values are in the third-level cache or near it.
+// Tiles from … to − 1, at most `most` patches of them at a time, on all threads; or on one where it is called within
+// at::parallel_for.
+template <class T>
+void convolve_run(const Parts<T>& parts, int64_t from, int64_t to, int64_t most) {
+  const int64_t step = equal_parts(to - from, most), panels = parts.sizes.panels();
+  winograd::Patches<T> patches(parts, step);
+  for (int64_t first = from; first < to; first += step) {
+    const int64_t count = std::min(step, to - first);
+    patches.read(first, count);
+    const int64_t tiles = equal_parts(count, kMostTiles), shares = (count + tiles - 1) / tiles;
+    at::parallel_for(0, panels * shares, 1, [&](int64_t begin, int64_t end) {
+      Worker<T> worker(parts, patches, tiles);
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t place = task % shares * tiles;
+        worker(task / shares, first, place, std::min(tiles, count - place));
+      }
+      release_products();
+    });
+  }
+}
+
+// Tiles whose transformed patches are so many float32 values.
+int64_t tiles_of(const Sizes& s, int64_t floats) { return std::max<int64_t>(64, floats / (kPlanes * s.in)); }
+
+// Two ways. Of few channels each thread takes tiles of its own, whose patches stay in the caches next to it. Of many
+// channels that would be few tiles for each transform of the filters: the threads share the patches, which are in the
+// third-level cache or near it, and each takes columns of its own.
 template <class T>
 void convolve(const Parts<T>& parts) {
-  constexpr int64_t kFewChannels = 256 * 256, kOwnFloats = 400'000, kSharedFloats = 4 << 20;
+  constexpr int64_t kFewChannels = 256, kOwnFloats = 400'000, kSharedFloats = 4 << 20;
   const Sizes& s = parts.sizes;
   const int64_t own = tiles_of(s, kOwnFloats);
-  if (s.in * s.out <= kFewChannels && s.tiles() >= 4 * own * at::get_num_threads()) {
-    at::parallel_for(0, s.tiles(), own,
-                     [&](int64_t begin, int64_t end) { Run<T>(parts, equal_steps(end - begin, own))(begin, end); });
+  if (s.in <= kFewChannels && s.tiles() >= 4 * own * at::get_num_threads()) {
+    at::parallel_for(0, s.tiles(), own, [&](int64_t begin, int64_t end) { convolve_run(parts, begin, end, own); });
   } else {
-    Run<T>(parts, equal_steps(s.tiles(), tiles_of(s, kSharedFloats)))(0, s.tiles());
+    convolve_run(parts, 0, s.tiles(), tiles_of(s, kSharedFloats));
   }
 }
 
 }  // namespace
 
-Tensor winograd_convolution(const Seen& seen, const WinogradWeight& weight, const AddedToPixels& added) {
+bool can_winograd(at::IntArrayRef weight, at::ScalarType dtype) {
+  constexpr int64_t kFewest = 64;  // channels
+  if (weight.size() != 4 || weight[2] != 3 || weight[3] != 3 || !has_float_products()) return false;
+  const int64_t out = weight[0], in = weight[1];
+  const bool pays = dtype == at::kFloat || (dtype == at::kBFloat16 && pair_unit() != PairUnit::kAmx);
+  return pays && std::min(in, out) >= kFewest && in % 16 == 0 && out % 16 == 0;
+}
+
+bool pays_winograd(int64_t batch, int64_t height, int64_t width) {
+  constexpr int64_t kTransform = 80;  // of a filter, in products
+  const int64_t tiles = batch * at::ceil_div(height, kTile) * at::ceil_div(width, kTile);
+  return kPlanes * tiles + kTransform < 9 * batch * height * width;
+}
+
+Tensor winograd_convolution(const Seen& seen, const Tensor& panels, const AddedToPixels& added) {
   const Tensor& x = seen.x;
   const Sizes s{x.size(0), x.size(1), added.shift.size(1), seen.height, seen.width};
-  TORCH_CHECK(weight.planes.numel() == kPlanes * s.in * s.out, "Winograd weight of ", weight.planes.numel(), " for ",
-              x.sizes());
+  TORCH_CHECK(panels.numel() == 9 * s.in * s.out, "Winograd weight of ", panels.sizes(), " for ", x.sizes());
   AddedToPixels more = added;
   Tensor y = room_for_pixels(seen, more);
   if (x.scalar_type() == at::kFloat)
-    convolve(Parts<float>(s, seen, weight, more, y));
+    convolve(Parts<float>(s, seen, panels, more, y));
   else
-    convolve(Parts<at::BFloat16>(s, seen, weight, more, y));
+    convolve(Parts<at::BFloat16>(s, seen, panels, more, y));
   return y;
 }
 

@@ -2,29 +2,24 @@
 // asked for.
 #pragma once
 
-#include "easel/weights.h"
 #include "nn/cpu/convolution.h"
 
 namespace easel::cpu {
 
-// Whether it pays for weights [out, in, 3, 3] of stride 1: the transformed ones take four times their memory, so not
-// those of the deepest levels; bfloat16 not where the processor has AMX, which multiplies it faster than this does
-// float32.
-bool can_winograd(at::IntArrayRef weight, at::ScalarType dtype, Coarsest coarsest);
+// Whether there is one for weights [out, in, 3, 3] of stride 1; for bfloat16 not where the processor has AMX, which
+// multiplies it faster than this does float32.
+bool can_winograd(at::IntArrayRef weight, at::ScalarType dtype);
 
-int64_t winograd_bytes(at::IntArrayRef weight, at::ScalarType dtype);
+// Whether it is the faster one for a batch of pictures of that size. Small ones leave the tiles and what the filters'
+// transform takes too little to do.
+bool pays_winograd(int64_t batch, int64_t height, int64_t width);
 
-// [36 · in · out] in the kernel's own order, times a power of two: beside bfloat16 in float16, whose rounding is an
-// eighth of its own and whose range the power keeps them in; beside float32 in float32.
-struct WinogradWeight {
-  Tensor planes;
-  float scale = 1;
-};
-
-// For x of dtype float32 or bfloat16. weight [out, in, 3, 3]: of dtype, or float16 or bfloat16.
-WinogradWeight winograd_weight(const Tensor& weight, at::ScalarType dtype);
-
-// seen: float32 or bfloat16 → [B, out, height, width] channels-last. All arithmetic is in float32.
-Tensor winograd_convolution(const Seen& seen, const WinogradWeight& weight, const AddedToPixels& added);
+// seen: float32 or bfloat16 → [B, out, height, width] channels-last. panels: of weights [out, in, 3, 3] (panels.h). All
+// arithmetic is in float32.
+//
+// The filters are transformed on their way into the second-level cache, some channels and columns at a time, for as
+// many tiles as there are: transformed ones in memory would take four times as much of it, and reading them takes
+// longer than transforming where there are few tiles. On Zen 3 it is 5 % of a product's time beside 64 tiles.
+Tensor winograd_convolution(const Seen& seen, const Tensor& panels, const AddedToPixels& added);
 
 }  // namespace easel::cpu
