@@ -26,7 +26,7 @@ EASEL_STORE_PIXEL(at::BFloat16)
 // Channels whose filters are transformed at once. With 64, whose filters stay in the second-level cache, a product took
 // 1.4 times as long on Zen 3: a run of patches is read in short pieces, and its sums are read and written more often.
 constexpr int64_t kDepth = 320;
-constexpr int64_t kMostTiles = 128;  // of one product
+constexpr int64_t kMostTiles = 128;
 
 // One thread's products and results of a panel's columns and at most `most` tiles.
 template <class T>
@@ -85,6 +85,14 @@ int64_t equal_parts(int64_t tiles, int64_t most) {
   return (tiles + parts - 1) / parts;
 }
 
+// Of one product: fewer than kMostTiles where the threads would not have two each.
+int64_t tiles_of_task(int64_t tiles, int64_t panels) {
+  constexpr int64_t kFewest = 32;  // below, the filters' transform takes too large a part
+  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  const int64_t share = at::ceil_div(tiles, at::ceil_div(2 * threads, panels));
+  return equal_parts(tiles, std::clamp(share, kFewest, kMostTiles));
+}
+
 // Tiles from … to − 1, at most `most` patches of them at a time, on all threads; or on one where it is called within
 // at::parallel_for.
 template <class T>
@@ -94,7 +102,7 @@ void convolve_run(const Parts<T>& parts, int64_t from, int64_t to, int64_t most)
   for (int64_t first = from; first < to; first += step) {
     const int64_t count = std::min(step, to - first);
     patches.read(first, count);
-    const int64_t tiles = equal_parts(count, kMostTiles), shares = (count + tiles - 1) / tiles;
+    const int64_t tiles = tiles_of_task(count, panels), shares = at::ceil_div(count, tiles);
     at::parallel_for(0, panels * shares, 1, [&](int64_t begin, int64_t end) {
       Worker<T> worker(parts, patches, tiles);
       for (int64_t task = begin; task < end; ++task) {
