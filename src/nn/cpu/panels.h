@@ -13,8 +13,8 @@ constexpr int64_t kPanelColumns = 64;  // so that a panel stays in the second-le
 // gains and ATen's is as fast.
 constexpr int64_t kMostOfSmall = 256;
 
-// Whether there are products with such weights for x of dtype float32 or bfloat16, and the sizes fit. Not for bfloat16
-// with AMX, where oneDNN's are faster, and not for small weights beside float32.
+// Whether there are products with such weights for x of dtype float32 or bfloat16, and the sizes fit. Not for small
+// weights beside float32; for bfloat16 with AMX in the order of its tiles (amx_weight.h).
 bool can_panels(int64_t in, int64_t out, at::ScalarType dtype);
 
 struct PackedPanels {
@@ -39,8 +39,9 @@ Tensor panel_linear(const Tensor& x, const Tensor& packed, const Tensor& bias, c
 bool can_panel_geglu(const Tensor& packed);
 Tensor panel_geglu(const Tensor& x, const Tensor& packed, const Tensor& bias);
 
-// A convolution as the linear of its patches, gathered a few hundred at a time. Only where values are widened: there
-// oneDNN's convolutions of bfloat16 take three times as long.
+// A convolution as the linear of its patches, gathered a few hundred at a time. Where values are widened, because
+// oneDNN's convolutions of bfloat16 take three times as long there; and of Winograd's weights, for pictures that are
+// too small for it.
 bool can_panel_convolution(at::IntArrayRef weight, at::ScalarType dtype);
 
 struct Patches {

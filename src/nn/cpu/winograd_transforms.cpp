@@ -21,7 +21,7 @@ EASEL_INLINE Six of_input(float d0, float d1, float d2, float d3, float d4, floa
            kA2 * kB2 * d1 - (kA2 + kB2) * d3 + d5}};
 }
 
-// Of GCC 12 vectors of 64 bytes are copied 16 bytes at a time where there is no AVX512.
+// Not sixteen: GCC 12 copies vectors of 64 bytes in quarters where there is no AVX512.
 using Eight = float __attribute__((vector_size(32), aligned(4)));
 struct SixEights {
   Eight v[6];
