@@ -40,7 +40,7 @@ bool can_panels(int64_t in, int64_t out, at::ScalarType dtype) {
   if (in % 2 != 0) return false;
   constexpr int64_t kFewest = 16;
   const int64_t fewer = std::min(in, out);
-  if (dtype == at::kFloat) return has_float_products() && fewer > kMostOfSmall;
+  if (dtype == at::kFloat) return has_float_products() && fewer > (has_wide_runs() ? kMostOfSmall : kFewest);
   const PairUnit unit = pair_unit();
   if (dtype == at::kBFloat16 && unit == PairUnit::kAmx) return amx::can_pack(in, out);
   return dtype == at::kBFloat16 && (unit == PairUnit::kAvx512 || unit == PairUnit::kWidened) && fewer >= kFewest;

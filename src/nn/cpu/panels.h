@@ -9,8 +9,8 @@ namespace easel::cpu {
 
 constexpr int64_t kPanelColumns = 64;  // so that a panel stays in the second-level cache
 
-// The smaller side of a float32 weight up to which a product by oneDNN takes longer to plan (a millisecond) than it
-// gains and ATen's is as fast.
+// The smaller side of a float32 weight up to which, with AVX512, a product by oneDNN takes longer to plan (a
+// millisecond) than it gains and ATen's is as fast.
 constexpr int64_t kMostOfSmall = 256;
 
 // Whether there are products with such weights for x of dtype float32 or bfloat16, and the sizes fit. Not for small

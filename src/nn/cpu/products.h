@@ -24,6 +24,7 @@ bool has_float_products();
 // are so far apart and are read whole, whatever there is beyond the columns.
 int64_t run_columns();
 constexpr int64_t kMostRunColumns = 64;
+inline bool has_wide_runs() { return run_columns() == kMostRunColumns; }  // libtorch's products, by AVX512
 
 // C (+)= A·B with float32 sums. B in runs of columns, run after run [depth, run_columns()].
 void multiply(const ProductSizes& s, const float* a, const float* b, float* c, bool adds);
