@@ -8,7 +8,6 @@
 #include "nn/cpu/int8.h"
 #include "nn/cpu/layer_norm.h"
 #include "nn/cpu/packed.h"
-#include "nn/cpu/panels.h"
 #include "nn/cuda_kernels.h"
 #include "nn/packing.h"
 

@@ -128,8 +128,7 @@ class QueryRows {
 bool has_rows(const Tensor& x) { return x.dim() == 3 && x.stride(2) == 1 && x.stride(1) >= x.size(2); }
 
 bool can_multiply(at::ScalarType dtype) {
-  if (!has_float_products()) return false;
-  return dtype == at::kFloat || (dtype == at::kBFloat16 && pair_unit() != PairUnit::kNone);
+  return has_float_products() && (dtype == at::kFloat || dtype == at::kBFloat16);
 }
 
 }  // namespace

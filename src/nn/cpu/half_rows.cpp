@@ -14,13 +14,6 @@ namespace {
 constexpr int64_t kLanes = 16;
 constexpr __mmask16 kAll = 0xFFFF;  // without a mask GCC 12 warns of values that are never read (GCC bug 105593)
 
-EASEL_AVX512 void widen_lanes(const at::Half* from, int64_t count, float* to) {
-  for (int64_t i = 0; i < count; i += kLanes) {
-    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i));
-    _mm512_storeu_ps(to + i, _mm512_maskz_cvtph_ps(kAll, half));
-  }
-}
-
 // A pair in each 32 bits.
 struct Halves {
   EASEL_AVX512 EASEL_INLINE static __m512 low(__m512i pairs) {
@@ -49,12 +42,6 @@ EASEL_AVX512 void widen_pair_lanes(const void* pairs, int64_t count, float* firs
 
 constexpr int64_t kFew = 8;  // lanes of AVX2
 
-EASEL_AVX2 __m256 widen_few(const at::Half* from) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-}
-EASEL_AVX2 void widen_lanes_avx2(const at::Half* from, int64_t count, float* to) {
-  for (int64_t i = 0; i < count; i += kFew) _mm256_storeu_ps(to + i, widen_few(from + i));
-}
 // As many pairs of halves as there are whole vectors of.
 EASEL_AVX2 int64_t widen_few_pairs(const at::Half* pairs, int64_t count, float* first, float* second) {
   // In each half of a register the first of each pair, then the second.
@@ -110,13 +97,6 @@ EASEL_CLONES void widen_row(const at::BFloat16* from, int64_t count, float* to) 
   for (int64_t i = 0; i < count; ++i) to[i] = widen(from[i]);
 }
 
-void widen_row(const at::Half* from, int64_t count, float* to) {
-#if defined(__x86_64__)
-  if (has_avx512()) return widen_lanes(from, count, to);
-  if (has_avx2()) return widen_lanes_avx2(from, count, to);
-#endif
-  std::copy_n(from, count, to);
-}
 // An exponent of ones carries into the sign when its lowest bit is added.
 EASEL_CLONES bool are_finite(const uint16_t* values, int64_t count, uint16_t exponent) {
   const auto lowest = static_cast<uint16_t>(0x8000 - exponent);

@@ -163,19 +163,9 @@ class Products {
   const float* widened(int64_t block, int64_t columns, int64_t first, int64_t depth) {
     const int64_t place = block * o_.in + first;
     if (place == place_) return wide_;
-    const auto widen_from = [&](const auto* panel) {
-      widen_panel(panel + first * columns, depth / 2, columns, o_.places, wide_);
-    };
-    switch (o_.packed.scalar_type()) {
-      case at::kHalf:
-        widen_from(o_.template panel<at::Half>(block));
-        break;
-      case at::kBFloat16:
-        widen_from(o_.template panel<BF16>(block));
-        break;
-      default:
-        widen_from(o_.template panel<float>(block));
-    }
+    with_kept_type(o_.packed.scalar_type(), [&]<class W>(W) {
+      widen_panel(o_.template panel<W>(block) + first * columns, depth / 2, columns, o_.places, wide_);
+    });
     place_ = place;
     return wide_;
   }

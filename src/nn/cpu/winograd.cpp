@@ -1,7 +1,5 @@
 #include "nn/cpu/winograd.h"
 
-#include <ATen/ceil_div.h>
-
 #include "nn/cpu/products.h"
 #include "nn/cpu/winograd_filters.h"
 #include "nn/cpu/winograd_patches.h"
@@ -80,16 +78,13 @@ class Worker {
 };
 
 // As few equal parts as have `most` tiles each.
-int64_t equal_parts(int64_t tiles, int64_t most) {
-  const int64_t parts = (tiles + most - 1) / most;
-  return (tiles + parts - 1) / parts;
-}
+int64_t equal_parts(int64_t tiles, int64_t most) { return at::divup(tiles, at::divup(tiles, most)); }
 
 // Of one product: fewer than kMostTiles where the threads would not have two each.
 int64_t tiles_of_task(int64_t tiles, int64_t panels) {
   constexpr int64_t kFewest = 32;  // below, the filters' transform takes too large a part
   const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const int64_t share = at::ceil_div(tiles, at::ceil_div(2 * threads, panels));
+  const int64_t share = at::divup(tiles, at::divup(2 * threads, panels));
   return equal_parts(tiles, std::clamp(share, kFewest, kMostTiles));
 }
 
@@ -102,7 +97,7 @@ void convolve_run(const Parts<T>& parts, int64_t from, int64_t to, int64_t most)
   for (int64_t first = from; first < to; first += step) {
     const int64_t count = std::min(step, to - first);
     patches.read(first, count);
-    const int64_t tiles = tiles_of_task(count, panels), shares = at::ceil_div(count, tiles);
+    const int64_t tiles = tiles_of_task(count, panels), shares = at::divup(count, tiles);
     at::parallel_for(0, panels * shares, 1, [&](int64_t begin, int64_t end) {
       Worker<T> worker(parts, patches, tiles);
       for (int64_t task = begin; task < end; ++task) {
@@ -144,7 +139,7 @@ bool can_winograd(at::IntArrayRef weight, at::ScalarType dtype) {
 
 bool pays_winograd(int64_t batch, int64_t height, int64_t width) {
   constexpr int64_t kTransform = 80;  // of a filter, in products
-  const int64_t tiles = batch * at::ceil_div(height, kTile) * at::ceil_div(width, kTile);
+  const int64_t tiles = batch * at::divup(height, kTile) * at::divup(width, kTile);
   return kPlanes * tiles + kTransform < 9 * batch * height * width;
 }
 

@@ -38,14 +38,7 @@ int64_t filter_stride(const FilterPart& part) {
 }
 
 void transform_panels(const Tensor& panels, const FilterPart& part, float* to) {
-  switch (panels.scalar_type()) {
-    case at::kFloat:
-      return transform<float>(panels, part, to);
-    case at::kHalf:
-      return transform<at::Half>(panels, part, to);
-    default:
-      return transform<at::BFloat16>(panels, part, to);
-  }
+  with_kept_type(panels.scalar_type(), [&]<class W>(W) { transform<W>(panels, part, to); });
 }
 
 }  // namespace easel::cpu

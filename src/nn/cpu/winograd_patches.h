@@ -16,7 +16,7 @@ struct Sizes {
   int64_t rows() const { return (height + kTile - 1) / kTile; }  // of tiles
   int64_t columns() const { return (width + kTile - 1) / kTile; }
   int64_t tiles() const { return batch * rows() * columns(); }
-  int64_t panels() const { return (out + kPanelColumns - 1) / kPanelColumns; }
+  int64_t panels() const { return at::divup(out, kPanelColumns); }
 };
 
 // silu(scale·x + shift) of the rows that a part of the tiles needs, the pictures of a batch below one another.
