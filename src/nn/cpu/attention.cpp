@@ -35,25 +35,23 @@ EASEL_CLONES void store_row(const float* row, BF16* out, int64_t count, float fa
 // [keys/2, width, 2]; an odd last key gets a neighbour of zeros.
 struct Paired {
   const AttentionSizes s;
-  std::vector<BF16> keys, values;
+  Tensor keys, values;
   std::vector<float> longest;  // of each head's keys
 
   explicit Paired(const AttentionSizes& sizes)
       : s(sizes),
-        keys(static_cast<std::size_t>(s.batch * s.heads * s.key_blocks() * kKeys * s.width)),
-        values(keys.size()),
+        keys(at::empty({s.batch * s.heads, s.key_blocks(), kKeys * s.width}, at::kBFloat16)),
+        values(at::empty_like(keys)),
         longest(static_cast<std::size_t>(s.batch * s.heads)) {}
 
-  std::size_t place(int64_t head, int64_t block) const {
-    return static_cast<std::size_t>((head * s.key_blocks() + block) * kKeys * s.width);
-  }
+  int64_t place(int64_t head, int64_t block) const { return (head * s.key_blocks() + block) * kKeys * s.width; }
 
   void pack(const Rows<BF16>& k, const Rows<BF16>& v, int64_t head) {
     longest[static_cast<std::size_t>(head)] = longest_of(k, s);
     for (int64_t block = 0; block < s.key_blocks(); ++block) {
       const int64_t first = block * kKeys, count = s.keys_in(block);
-      pack_keys(k.from(first), count, keys.data() + place(head, block));
-      pack_values(v.from(first), count, values.data() + place(head, block));
+      pack_keys(k.from(first), count, keys.mutable_data_ptr<BF16>() + place(head, block));
+      pack_values(v.from(first), count, values.mutable_data_ptr<BF16>() + place(head, block));
     }
   }
 
@@ -88,12 +86,13 @@ class QueryRows {
     bounded_ = begin_queries(q, rows, s_, packed.longest[static_cast<std::size_t>(head)], shift_.data(), total_.data());
     for (int64_t block = 0; block < s_.key_blocks(); ++block) {
       const int64_t keys = s_.keys_in(block), even = s_.even_keys(block);
-      const std::size_t place = packed.place(head, block);
-      multiply({rows, keys, s_.width, q.stride, keys, kKeys}, q.first, packed.keys.data() + place, scores_.data(),
+      const int64_t place = packed.place(head, block);
+      multiply({rows, keys, s_.width, q.stride, keys, kKeys}, q.first, packed.keys.const_data_ptr<BF16>() + place,
+               scores_.data(),
                /*adds=*/false);
       for (int64_t r = 0; r < rows; ++r) weigh(r, keys, even, /*is_first=*/block == 0);
-      multiply({rows, s_.width, even, kKeys, s_.width, s_.width}, shares_.data(), packed.values.data() + place,
-               sums_.data(), /*adds=*/block > 0);
+      multiply({rows, s_.width, even, kKeys, s_.width, s_.width}, shares_.data(),
+               packed.values.const_data_ptr<BF16>() + place, sums_.data(), /*adds=*/block > 0);
     }
     for (int64_t r = 0; r < rows; ++r)
       store_row(sums_.data() + r * s_.width, out + r * out_stride, s_.width, 1 / total_[static_cast<std::size_t>(r)]);

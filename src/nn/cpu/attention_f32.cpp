@@ -10,29 +10,28 @@ namespace {
 // The keys of all heads, [keys, width], head after head, and their values, block after block, [width, keys].
 struct Turned {
   const AttentionSizes s;
-  std::vector<float> keys, values;
+  Tensor keys, values;
   std::vector<float> longest;  // of each head's keys
 
   explicit Turned(const AttentionSizes& sizes)
       : s(sizes),
-        keys(static_cast<std::size_t>(s.batch * s.heads * s.keys * s.width)),
-        values(keys.size()),
+        keys(at::empty({s.batch * s.heads, s.keys, s.width}, at::kFloat)),
+        values(at::empty_like(keys)),
         longest(static_cast<std::size_t>(s.batch * s.heads)) {}
 
-  std::size_t place(int64_t head, int64_t block) const {
-    return static_cast<std::size_t>((head * s.keys + block * kKeys) * s.width);
-  }
+  int64_t place(int64_t head, int64_t block) const { return (head * s.keys + block * kKeys) * s.width; }
 
   template <class T>
   void pack(const Rows<T>& k, const Rows<T>& v, int64_t head) {
     longest[static_cast<std::size_t>(head)] = longest_of(k, s);
     for (int64_t n = 0; n < s.keys; ++n) {
       const T* row = k.at(n);
-      std::transform(row, row + s.width, keys.data() + (head * s.keys + n) * s.width, [](T x) { return widen(x); });
+      std::transform(row, row + s.width, keys.mutable_data_ptr<float>() + (head * s.keys + n) * s.width,
+                     [](T x) { return widen(x); });
     }
     for (int64_t block = 0; block < s.key_blocks(); ++block) {
       const int64_t count = s.keys_in(block);
-      float* to = values.data() + place(head, block);
+      float* to = values.mutable_data_ptr<float>() + place(head, block);
       for (int64_t n = 0; n < count; ++n) {
         const T* row = v.at(block * kKeys + n);
         for (int64_t i = 0; i < s.width; ++i) to[i * count + n] = widen(row[i]);
@@ -111,10 +110,10 @@ class QueryStrips {
       strip.begin(q.from(first), std::min(columns_, count - first), turned.longest[static_cast<std::size_t>(head)]);
     });
     for (int64_t block = 0; block < s_.key_blocks(); ++block) {
-      const std::size_t place = turned.place(head, block);
+      const int64_t place = turned.place(head, block);
       for_strips([&](Strip& strip, int64_t) {
-        strip.attend(turned.keys.data() + place, turned.values.data() + place, s_.keys_in(block), block == 0,
-                     scores_.data());
+        strip.attend(turned.keys.const_data_ptr<float>() + place, turned.values.const_data_ptr<float>() + place,
+                     s_.keys_in(block), block == 0, scores_.data());
       });
     }
     for_strips([&](Strip& strip, int64_t first) { strip.store(out + first * out_stride, out_stride); });

@@ -1,5 +1,7 @@
 #include "nn/cpu/winograd.h"
 
+#include <numeric>
+
 #include "nn/cpu/products.h"
 #include "nn/cpu/winograd_filters.h"
 #include "nn/cpu/winograd_patches.h"
@@ -46,13 +48,19 @@ class Worker {
   }
 
  private:
+  void transform(const FilterPart& part) {
+    if (part.column == column_ && part.channel == channel_) return;
+    transform_panels(p_.panels, part, filters_.mutable_data_ptr<float>());
+    column_ = part.column, channel_ = part.channel;
+  }
+
   void multiply(const FilterPart& part, int64_t first, int64_t count) {
-    float* const filters = filters_.mutable_data_ptr<float>();
-    transform_panels(p_.panels, part, filters);
+    transform(part);
     const int64_t run = run_columns(), stride = filter_stride(part);
     for (int64_t plane = 0; plane < kPlanes; ++plane)
       cpu::multiply({count, part.columns, part.count, s_.in, run, kPanelColumns, part.count * run},
-                    patches_.plane(plane) + first * s_.in + part.channel, filters + plane * stride,
+                    patches_.plane(plane) + first * s_.in + part.channel,
+                    filters_.const_data_ptr<float>() + plane * stride,
                     products_.mutable_data_ptr<float>() + plane * plane_stride(count * kPanelColumns),
                     /*adds=*/part.channel > 0);
   }
@@ -74,36 +82,57 @@ class Worker {
   const Parts<T>& p_;
   const Sizes& s_;
   const winograd::Patches<T>& patches_;
-  Tensor filters_, products_;  // [36, runs, kDepth, run_columns()], [36, most, kPanelColumns]
+  Tensor filters_, products_;           // [36, runs, kDepth, run_columns()], [36, most, kPanelColumns]
+  int64_t column_ = -1, channel_ = -1;  // of filters_
 };
 
 // As few equal parts as have `most` tiles each.
 int64_t equal_parts(int64_t tiles, int64_t most) { return at::divup(tiles, at::divup(tiles, most)); }
 
-// Of one product: fewer than kMostTiles where the threads would not have two each.
-int64_t tiles_of_task(int64_t tiles, int64_t panels) {
-  constexpr int64_t kFewest = 32;  // below, the filters' transform takes too large a part
-  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const int64_t share = at::divup(tiles, at::divup(2 * threads, panels));
-  return equal_parts(tiles, std::clamp(share, kFewest, kMostTiles));
-}
+// The products of a run: panels × shares of its tiles. A thread gets tasks that follow one another.
+class Tasks {
+ public:
+  Tasks(const Sizes& s, int64_t tiles)
+      : panels_(s.panels()), evens_out_(s.out % kPanelColumns != 0), tiles_(tiles), step_(step()) {}
+
+  int64_t count() const { return panels_ * shares(); }
+  int64_t most() const { return step_; }
+  // Where the last panel is a narrow one, each thread gets a share of every panel; else panel after panel, whose
+  // filters are then transformed by one thread or two.
+  int64_t panel(int64_t task) const { return evens_out_ ? task % panels_ : task / shares(); }
+  int64_t first(int64_t task) const { return (evens_out_ ? task / panels_ : task % shares()) * step_; }
+  int64_t tiles(int64_t task) const { return std::min(step_, tiles_ - first(task)); }
+
+ private:
+  int64_t shares() const { return at::divup(tiles_, step_); }
+
+  // So few that each thread has as many tasks as the others.
+  int64_t step() const {
+    constexpr int64_t kFewest = 32;  // below, the filters' transform takes too large a part
+    const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+    const int64_t wanted = evens_out_ ? threads : threads / std::gcd(threads, panels_);
+    return equal_parts(tiles_, std::clamp(at::divup(tiles_, wanted), kFewest, kMostTiles));
+  }
+
+  const int64_t panels_;
+  const bool evens_out_;
+  const int64_t tiles_, step_;
+};
 
 // Tiles from … to − 1, at most `most` patches of them at a time, on all threads; or on one where it is called within
 // at::parallel_for.
 template <class T>
 void convolve_run(const Parts<T>& parts, int64_t from, int64_t to, int64_t most) {
-  const int64_t step = equal_parts(to - from, most), panels = parts.sizes.panels();
+  const int64_t step = equal_parts(to - from, most);
   winograd::Patches<T> patches(parts, step);
   for (int64_t first = from; first < to; first += step) {
     const int64_t count = std::min(step, to - first);
     patches.read(first, count);
-    const int64_t tiles = tiles_of_task(count, panels), shares = at::divup(count, tiles);
-    at::parallel_for(0, panels * shares, 1, [&](int64_t begin, int64_t end) {
-      Worker<T> worker(parts, patches, tiles);
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t place = task % shares * tiles;
-        worker(task / shares, first, place, std::min(tiles, count - place));
-      }
+    const Tasks tasks(parts.sizes, count);
+    at::parallel_for(0, tasks.count(), 1, [&](int64_t begin, int64_t end) {
+      Worker<T> worker(parts, patches, tasks.most());
+      for (int64_t task = begin; task < end; ++task)
+        worker(tasks.panel(task), first, tasks.first(task), tasks.tiles(task));
       release_products();
     });
   }
