@@ -2,19 +2,17 @@
 """One picture by easel and its peers in turn on one machine: the same seeded random weights in full size, the same size,
 steps, guidance and threads, each in a process of its own, in alternating rounds.
 
-    peers.py --easel PROGRAM [--spec sd15] [--dtype bf16] [--steps 4] [--rounds 2] [--peers easel,diffusers,openvino]
+    peers.py --easel PROGRAM [--environment FOLDER] [--spec sd15] [--dtype bf16] [--steps 4] [--rounds 2]
+             [--peers easel,diffusers,openvino]
+
+--environment: a virtual environment, which is made, and filled with the peers' pinned packages; without it they are the caller's.
 
 Peers: easel, diffusers (channels-last), compiled (the same under torch.compile, frozen), openvino (static shapes), sdcpp
 (stable-diffusion.cpp, sampler ddim_trailing). sdcpp takes f16 for bf16, without flash attention: on a Zen 4 with AVX512-BF16 a
 step took 29.8 s in f16, 36.1 s in bf16, 30.6 s in f32, 83.6 s with diffusion_flash_attn, 32.0 s with diffusion_conv_direct, and
-45.8 s without GGML_LLAMAFILE. Needs, in the Python that runs it,
-
-    pip install -r scripts/golden/requirements.txt openvino==2026.4.0
-    CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON -DSD_WEBP=OFF -DSD_WEBM=OFF" pip install stable-diffusion-cpp-python==0.4.7
-
-and a C++ compiler for compiled and sdcpp. The checkpoint is made once and kept in --weights (2 GB for sd15; for sdcpp once more
-as a single file). Prints a table: seconds of a step with guidance (median over steps after the first), of
-decoding, of the whole picture without loading, and peak memory, each with its ratio to easel's.
+45.8 s without GGML_LLAMAFILE. compiled and sdcpp need a C++ compiler. The checkpoint is made once and kept in --weights
+(2 GB for sd15; for sdcpp once more as a single file). Prints a table: seconds of a step with guidance (median over steps after the
+first), of decoding, of the whole picture without loading, and peak memory, each with its ratio to easel's.
 """
 import argparse
 import json
@@ -24,11 +22,27 @@ import subprocess
 import sys
 import tempfile
 import time
+import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "A photo of an astronaut riding a horse on mars"
 SIZES = {"sd15": 512, "sdxl": 1024}
+
+PACKAGES = {"openvino": "openvino==2026.4.0", "sdcpp": "stable-diffusion-cpp-python==0.4.7"}  # beside the goldens', pinned, too
+SDCPP_BUILD = "-DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON -DSD_WEBP=OFF -DSD_WEBM=OFF"
+
+
+def go_on_in(environment: Path, peers: list[str]) -> None:
+    """Installs what the peers need and, unless this is its Python already, starts again there."""
+    python = environment / "bin" / "python"
+    if not python.exists():
+        venv.create(environment, with_pip=True)
+    if Path(sys.prefix).resolve() == environment.resolve():
+        return
+    wanted = ["-r", str(ROOT / "scripts/golden/requirements.txt"), *(PACKAGES[peer] for peer in peers if peer in PACKAGES)]
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True, env={**os.environ, "CMAKE_ARGS": SDCPP_BUILD})
+    os.execv(python, [str(python), *sys.argv])
 
 
 def make_weights(spec: str, folder: Path) -> Path:
@@ -205,6 +219,7 @@ def in_process(function: str, a, model: Path, size: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--easel", required=True)
+    parser.add_argument("--environment", type=Path, metavar="FOLDER")
     parser.add_argument("--kernels", default="fast")
     parser.add_argument("--spec", default="sd15", choices=SIZES)
     parser.add_argument("--size", type=int)
@@ -214,6 +229,8 @@ def main() -> None:
     parser.add_argument("--peers", default="easel,diffusers,openvino")
     parser.add_argument("--weights", type=Path, default=Path(tempfile.gettempdir()))
     a = parser.parse_args()
+    if a.environment:
+        go_on_in(a.environment, a.peers.split(","))
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     model, size = make_weights(a.spec, a.weights), a.size or SIZES[a.spec]
     if "sdcpp" in a.peers.split(","):
