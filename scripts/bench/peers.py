@@ -34,12 +34,12 @@ SDCPP_BUILD = "-DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON -DSD_WEBP=OFF -DSD_WEBM=OFF"
 
 
 def go_on_in(environment: Path, peers: list[str]) -> None:
-    """Installs what the peers need and, unless this is its Python already, starts again there."""
+    """Unless this is its Python already: makes it, installs what the peers need and starts again there."""
+    if Path(sys.prefix).resolve() == environment.resolve():
+        return
     python = environment / "bin" / "python"
     if not python.exists():
         venv.create(environment, with_pip=True)
-    if Path(sys.prefix).resolve() == environment.resolve():
-        return
     wanted = ["-r", str(ROOT / "scripts/golden/requirements.txt"), *(PACKAGES[peer] for peer in peers if peer in PACKAGES)]
     subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True, env={**os.environ, "CMAKE_ARGS": SDCPP_BUILD})
     os.execv(python, [str(python), *sys.argv])

@@ -88,8 +88,7 @@ class QueryRows {
       const int64_t keys = s_.keys_in(block), even = s_.even_keys(block);
       const int64_t place = packed.place(head, block);
       multiply({rows, keys, s_.width, q.stride, keys, kKeys}, q.first, packed.keys.const_data_ptr<BF16>() + place,
-               scores_.data(),
-               /*adds=*/false);
+               scores_.data(), /*adds=*/false);
       for (int64_t r = 0; r < rows; ++r) weigh(r, keys, even, /*is_first=*/block == 0);
       multiply({rows, s_.width, even, kKeys, s_.width, s_.width}, shares_.data(),
                packed.values.const_data_ptr<BF16>() + place, sums_.data(), /*adds=*/block > 0);

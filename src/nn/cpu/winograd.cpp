@@ -93,7 +93,11 @@ int64_t equal_parts(int64_t tiles, int64_t most) { return at::divup(tiles, at::d
 class Tasks {
  public:
   Tasks(const Sizes& s, int64_t tiles)
-      : panels_(s.panels()), evens_out_(s.out % kPanelColumns != 0), tiles_(tiles), step_(step()) {}
+      : threads_(at::in_parallel_region() ? 1 : at::get_num_threads()),
+        panels_(s.panels()),
+        evens_out_(threads_ > 1 && s.out % kPanelColumns != 0),
+        tiles_(tiles),
+        step_(step()) {}
 
   int64_t count() const { return panels_ * shares(); }
   int64_t most() const { return step_; }
@@ -109,12 +113,11 @@ class Tasks {
   // So few that each thread has as many tasks as the others.
   int64_t step() const {
     constexpr int64_t kFewest = 32;  // below, the filters' transform takes too large a part
-    const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-    const int64_t wanted = evens_out_ ? threads : threads / std::gcd(threads, panels_);
+    const int64_t wanted = evens_out_ ? threads_ : threads_ / std::gcd(threads_, panels_);
     return equal_parts(tiles_, std::clamp(at::divup(tiles_, wanted), kFewest, kMostTiles));
   }
 
-  const int64_t panels_;
+  const int64_t threads_, panels_;
   const bool evens_out_;
   const int64_t tiles_, step_;
 };
