@@ -44,8 +44,25 @@ struct Moments {
   std::vector<double> sum, square;  // [C]
 };
 
+// Of so few values the variance can be a thousandth of the mean's square, and float32's squares lose it.
+constexpr int64_t kFewPixels = 16;
+
+template <class T>
+Moments moments_of_few(const T* x, int64_t pixels, int64_t channels) {
+  Moments m{std::vector<double>(static_cast<std::size_t>(channels)),
+            std::vector<double>(static_cast<std::size_t>(channels))};
+  for (int64_t i = 0; i < pixels * channels; ++i) {
+    const double value = widen(x[i]);
+    const auto c = static_cast<std::size_t>(i % channels);
+    m.sum[c] += value;
+    m.square[c] += value * value;
+  }
+  return m;
+}
+
 template <class T>
 Moments moments_of(const T* x, int64_t pixels, int64_t channels) {
+  if (pixels <= kFewPixels) return moments_of_few(x, pixels, channels);
   const int64_t blocks = (pixels + kBlock - 1) / kBlock;
   std::vector<Moments> parts(static_cast<std::size_t>(blocks));
   at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
